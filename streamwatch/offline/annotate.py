@@ -61,7 +61,7 @@ def draw_regions(
     colour: tuple[int, int, int] = AMBER,
     stroke_px: float | None = None,
 ) -> RGB:
-    """A copy of the picture, shape (height, width, 3), with the changed regions marked; the picture given is not touched.
+    """A copy of the picture, shape (height, width, 3), with the changed regions marked; the one given stays as it is.
 
     A translucent tint shows how far each region changed, relative to the most changed one; one outline runs round each
     connected group, a line of `colour` between two dark ones, so that it stands out on light and on dark pictures.
@@ -87,7 +87,7 @@ def draw_regions(
     depth = _depth(strength > 0, radius=side / 4)
 
     heat = _smooth(strength, sigma=side / 3) * np.clip(depth + 0.5, 0, 1)
-    casing = line * 0.6
+    casing = max(1.0, line * 0.6)
     layers = (
         (colour, heat),
         (_CASING, 0.75 * _band(depth, 0, line + 2 * casing)),

@@ -49,7 +49,7 @@ def write_csv(results: Sequence[ScanResult], file: TextIO) -> None:
     `regions` is how many regions changed. An empty cell is a number that is not finite, or a picture that is not there.
     Text that a spreadsheet would run as a formula (= + - @ tab or line break first) gets a ' before it; numbers do not.
     """
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file)  # lines end as RFC 4180 has it; with "\n" alone a lone carriage return goes out unquoted
     writer.writerow(CSV_COLUMNS)
     for result in results:
         for event in result.events:
@@ -129,7 +129,7 @@ def _facts(result: ScanResult) -> str:
     facts = (
         clock_time(result.duration_s),
         f"{count_of(result.samples, 'sample')}, one every {result.every_s:g} s ({decode_words(result)})",
-        f"{result.network} {result.layer}, weights {result.weights_id[:12]}",
+        f"{result.network} {result.layer}, weights {result.weights_id.removeprefix('sha256:')[:12]}",
         f"threshold {short_number(result.threshold)}",
         count_of(len(result.events), "event"),
     )
@@ -181,5 +181,7 @@ def _number(value: float) -> float | None:
 
 def _cell(text: str) -> str:
     # A name such as "-3" is a number to a spreadsheet and does no harm; "-3+cmd" is a formula.
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # a file name with broken bytes must not end the run
+    text = text.encode("utf-8", "backslashreplace").decode(
+        "utf-8"
+    )  # a file name with broken bytes must not end the run
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -35,6 +35,7 @@ _JPEG_QUALITY = 85
 _WIDTHS_PX = ((40, 960), (150, 640))  # up to so many events: so wide. A page of 500 MB helps nobody
 _WIDTH_BEYOND_PX = 400
 _NUMBER_GAP = 0.022  # closer markers on the timeline than this share of its width get no number of their own
+_LABEL_WIDTH = 0.0068  # of one letter, as a share of the timeline on a wide screen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class _Band:
     start: float
     length: float
     label: str
+    fits: bool
+    """Whether the label has room before the next band begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ def write_report(
         videos=[_video(result, (truth or {}).get(result.video, ())) for result in results],
         events=events,
         total_s=math.fsum(result.duration_s for result in results if math.isfinite(result.duration_s)),
-        css=Markup(css),  # noqa: S704 - our own file
+        css=Markup(css),
         csp=_content_security_policy(css),
         pictures=partial(_pictures, width_px=width_px),
         version=__version__,
@@ -202,10 +205,17 @@ def _markers(events: Iterable[ScanEvent], span_s: float, y: Any) -> Iterator[_Ma
 
 
 def _bands(truth: Iterable[Truth], span_s: float) -> Iterator[_Band]:
-    for start_s, end_s, label in truth:
-        start, end = min(max(start_s / span_s, 0.0), 1.0), min(max(end_s / span_s, 0.0), 1.0)
-        if end > start:
-            yield _Band(start=start, length=end - start, label=output.printable(label))
+    clipped = ((min(max(a / span_s, 0.0), 1.0), min(max(b / span_s, 0.0), 1.0), label) for a, b, label in sorted(truth))
+    spans = [(start, end, label) for start, end, label in clipped if end > start]
+    nexts = [*(start for start, _, _ in spans[1:]), 1.0][: len(spans)]
+    for (start, end, label), following in zip(spans, nexts, strict=True):
+        room = following - start
+        yield _Band(
+            start=start,
+            length=end - start,
+            label=output.printable(label),
+            fits=len(label) * _LABEL_WIDTH + 0.01 <= room,
+        )
 
 
 def _pictures(event: ScanEvent, *, width_px: int) -> _Pictures:

@@ -14,7 +14,30 @@ from streamwatch.offline.result import TimelinePoint
 COLUMNS = 1000
 """Pixel columns that a line is reduced to: about what a wide screen shows."""
 
-_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_STEPS_S = (
+    0.1,
+    0.2,
+    0.5,
+    1,
+    2,
+    5,
+    10,
+    15,
+    30,
+    60,
+    120,
+    300,
+    600,
+    900,
+    1800,
+    3600,
+    7200,
+    10800,
+    14400,
+    21600,
+    43200,
+    86400,
+)
 _LOG_ABOVE = 12
 """A peak this many times the threshold would press everything at the threshold flat on a linear axis."""
 
@@ -56,7 +79,7 @@ class Scale:
 
 
 def choose_scale(values: Sequence[float], *, threshold: float) -> Scale:
-    """The axis for these novelties: the threshold is always on it, with room above it. Values not finite are ignored."""
+    """The axis for these novelties: the threshold is always on it, with room above. Values not finite are ignored."""
     finite = [value for value in values if math.isfinite(value)]
     bar = threshold if math.isfinite(threshold) and threshold > 0 else 0.0
     most = max((*finite, bar), default=0.0)
@@ -65,17 +88,19 @@ def choose_scale(values: Sequence[float], *, threshold: float) -> Scale:
     if bar > 0 and most > _LOG_ABOVE * bar:
         low = max(min((value for value in finite if value > 0), default=bar), bar / 1000)
         return Scale(low=10.0 ** math.floor(math.log10(min(low, bar / 2))), high=most * 1.4, log=True)
-    return Scale(low=0.0, high=max(most * 1.08, bar * 1.3), log=False)
+    return Scale(low=0.0, high=max(most * 1.15, bar * 1.3), log=False)
 
 
 def time_ticks(duration_s: float, *, most: int = 8) -> tuple[Tick, ...]:
-    """Gridlines at round times from 0 on, `most` at the utmost."""
+    """Gridlines at round times: 0 and at most `most` more."""
     if duration_s <= 0:
         return ()
     days = math.ceil(duration_s / most / 86400)
-    step = next((step for step in _STEPS_S if duration_s / step < most), 86400.0 * days)
+    step = next((step for step in _STEPS_S if duration_s / step <= most), 86400.0 * days)
     count = math.floor(duration_s / step + 1e-9)
-    return tuple(Tick(at=n * step / duration_s, label=_tick_label(n * step, step, duration_s)) for n in range(count + 1))
+    return tuple(
+        Tick(at=n * step / duration_s, label=_tick_label(n * step, step, duration_s)) for n in range(count + 1)
+    )
 
 
 def line_path(points: Sequence[TimelinePoint], *, scale: Scale, span_s: float, columns: int = COLUMNS) -> str:
