@@ -1,0 +1,1 @@
+"""The change decision: distances, remembered states, and when a new label is needed. NumPy and SciPy only."""

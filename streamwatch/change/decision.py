@@ -1,0 +1,281 @@
+"""When a camera's view has become something new. No I/O, no clock, no threads.
+
+A sample's regions are compared with the remembered states. A region is *novel* when it was farther than the threshold
+from every remembered state throughout the last `confirm` samples (persistence: a passer-by is not a change), and
+*still* when those samples were also near to one another (it has stopped changing). Novel regions that touch one
+another are one change; it counts only once none of its regions moves any more: a hand that still holds the new
+thing, a car that is still rolling, wait. docs/decision.md has the measurements behind each rule.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from streamwatch.change.distances import medoids, spreads
+from streamwatch.change.memory import Memory
+from streamwatch.records import ChangedRegion, Embedding, Grid
+
+_ACTIVE = 0.9
+"""Share of the threshold from which a region belongs to a change: edges of a moving thing must hold up the whole."""
+
+_STILL = 0.8
+"""Share of the threshold that a still region's samples may lie apart."""
+
+_MAX_WINDOW = 24
+"""Samples that a window in seconds is thinned to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeSettings:
+    """How a camera's changes are decided."""
+
+    threshold: float
+    """Squared distance above which a region is new."""
+
+    confirm_samples: int = 6
+    """Samples in a row that must agree."""
+
+    confirm_s: float | None = None
+    """If set, the seconds of stream that must agree, never fewer than three samples; replaces `confirm_samples`."""
+
+    min_regions: int = 2
+    """Touching regions that must be new: one alone flickers. Fewer where the grid has no more."""
+
+    cooldown_s: float = 0.0
+    """Stream time after an event in which no other is raised; what is still new afterwards is raised then."""
+
+    remember: str = "states"
+    """`states`: what was announced is remembered. `recent`: the last `recent` samples are (the paper's way)."""
+
+    recent: int = 32
+    announce_first: bool = False
+    """Whether the first state raises an event too."""
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise ValueError(f"threshold is {self.threshold}, expected a number above 0")
+        if self.confirm_samples < 1 or self.min_regions < 1 or self.recent < 1:
+            raise ValueError("confirm_samples, min_regions and recent must be at least 1")
+        if self.remember not in ("states", "recent"):
+            raise ValueError(f"remember is {self.remember!r}, expected 'states' or 'recent'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A new state, just added to the memory."""
+
+    regions: tuple[ChangedRegion, ...]
+    """Most changed first; empty for a first state."""
+
+    before: str | None
+    """The remembered state that the sample resembles most; None for a first state."""
+
+    after: str
+    """The new state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one sample told."""
+
+    novelty: float
+    """How new the most novel settled group of regions is; NaN while too few samples were seen."""
+
+    threshold: float
+    change: Change | None = None
+    """Set when this sample raises an event."""
+
+    learned: str | None = None
+    """Id of a state that joined the memory with this sample, announced or not."""
+
+    forgotten: str | None = None
+    """Id of the state that left the memory for it."""
+
+
+@dataclass
+class _Seen:
+    """A sample in the window."""
+
+    pts_s: float
+    vectors: NDArray[np.float32]
+    nearest: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
+    """Squared distance of each region to its nearest remembered state."""
+
+
+class ChangeDecider:
+    """Decides for one camera, sample by sample. One thread at a time may call it."""
+
+    def __init__(
+        self,
+        settings: ChangeSettings,
+        memory: Memory,
+        *,
+        grid: Grid,
+        watched: NDArray[np.bool_] | None = None,
+        new_id: Callable[[], str],
+    ) -> None:
+        self.settings, self.memory, self.grid = settings, memory, grid
+        self._watched = np.ones(grid.regions, dtype=np.bool_) if watched is None else watched
+        self._min_regions = max(1, min(settings.min_regions, int(self._watched.sum())))
+        self._new_id = new_id
+        self._window: deque[_Seen] = deque()
+        self._last_event_s: float | None = None
+
+    def restart(self) -> None:
+        """Forget the samples on trial, not the memory: the stream was interrupted."""
+        self._window.clear()
+        self._last_event_s = None
+
+    def judge(self, embedding: Embedding, *, pts_s: float, captured_at: datetime | None = None) -> Judgement:
+        """Take the next sample.
+
+        Args:
+            embedding: Of the settings' grid; the memory's dimensions.
+            pts_s: Stream time; not before the previous sample's (else the trial starts afresh).
+            captured_at: Wall-clock time, kept with a state that is learned.
+        """
+        if self._window and pts_s < self._window[-1].pts_s:
+            self.restart()
+        self._push(_Seen(pts_s, embedding.vectors))
+        if not self._full():
+            return Judgement(novelty=float("nan"), threshold=self.settings.threshold)
+        vectors = np.stack([seen.vectors for seen in self._window])
+        spread = spreads(vectors)
+        still = spread <= _STILL * self.settings.threshold
+        if not len(self.memory):
+            return self._learn_first(vectors, still, pts_s, captured_at)
+        if self.settings.remember == "states":
+            self._fill_gaps(vectors, still)
+
+        nearest = np.stack([seen.nearest for seen in self._window])
+        novelty, changed = self._novelty(nearest.min(axis=0), now=nearest[-1], still=still)
+        cooling = self._last_event_s is not None and pts_s - self._last_event_s < self.settings.cooldown_s
+        raised = novelty > self.settings.threshold and not cooling
+
+        if raised or self.settings.remember == "recent":
+            similar = self._most_similar(embedding.vectors)
+            state, forgotten = self._add(vectors, still, pts_s, captured_at)
+            change = None
+            if raised:
+                self._last_event_s = pts_s
+                change = Change(regions=self._regions(changed, nearest.min(axis=0)), before=similar, after=state)
+            return Judgement(
+                novelty=novelty,
+                threshold=self.settings.threshold,
+                change=change,
+                learned=state,
+                forgotten=forgotten,
+            )
+        self._match(nearest[-1])
+        return Judgement(novelty=novelty, threshold=self.settings.threshold)
+
+    def _push(self, seen: _Seen) -> None:
+        """Bound: `confirm_samples`, or in seconds `_MAX_WINDOW` plus two; the oldest leaves."""
+        confirm_s = self.settings.confirm_s
+        seen.nearest = self._nearest(seen.vectors)
+        if confirm_s is None:
+            self._window.append(seen)
+            while len(self._window) > self.settings.confirm_samples:
+                self._window.popleft()
+            return
+        # Samples come faster than the window needs them: only the newest of each step stays.
+        if len(self._window) >= 3 and seen.pts_s - self._window[-2].pts_s < confirm_s / _MAX_WINDOW:
+            self._window.pop()
+        self._window.append(seen)
+        while len(self._window) > 3 and seen.pts_s - self._window[1].pts_s >= confirm_s:
+            self._window.popleft()
+
+    def _full(self) -> bool:
+        confirm_s = self.settings.confirm_s
+        if confirm_s is None:
+            return len(self._window) >= self.settings.confirm_samples
+        return len(self._window) >= 3 and self._window[-1].pts_s - self._window[0].pts_s >= confirm_s
+
+    def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not len(self.memory):
+            return np.full(self.grid.regions, np.inf, dtype=np.float32)
+        distances: NDArray[np.float32] = self.memory.distances(vectors).min(axis=0)
+        # Of a region that no state knows, nothing can be said yet.
+        return np.where(np.isfinite(distances), distances, np.float32(0))
+
+    def _learn_first(
+        self, vectors: NDArray[np.float32], still: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
+    ) -> Judgement:
+        state, _ = self._add(vectors, still, pts_s, captured_at)
+        announced = self.settings.announce_first
+        if announced:
+            self._last_event_s = pts_s
+        return Judgement(
+            novelty=float("nan"),
+            threshold=self.settings.threshold,
+            change=Change(regions=(), before=None, after=state) if announced else None,
+            learned=state,
+        )
+
+    def _fill_gaps(self, vectors: NDArray[np.float32], still: NDArray[np.bool_]) -> None:
+        """A region that moved while the first state was learned joins that state as soon as it is still."""
+        unknown = ~self.memory.known_regions() & still
+        if unknown.any():
+            self.memory.learn(0, medoids(vectors), regions=unknown)
+            self._memory_changed()
+
+    def _novelty(
+        self, persisted: NDArray[np.float32], *, now: NDArray[np.float32], still: NDArray[np.bool_]
+    ) -> tuple[float, NDArray[np.bool_]]:
+        """The novelty of the most novel settled group, and the regions of all groups above the threshold."""
+        active = self._watched & (now > _ACTIVE * self.settings.threshold)
+        touching = np.ones((3, 3), dtype=np.int_)
+        labelled, _ = ndimage.label(active.reshape(self.grid.rows, self.grid.columns), touching)
+        groups = labelled.ravel()
+        unsettled = np.unique(groups[active & ~still])
+        eligible = self._watched & still & ~(active & np.isin(groups, unsettled))
+        novelty, changed = 0.0, np.zeros_like(eligible)
+        for group in np.unique(groups[eligible]):  # 0 is the rest of the picture: never above the threshold
+            members = eligible & (groups == group)
+            values = np.sort(persisted[members])
+            if len(values) < self._min_regions:
+                continue
+            of_group = float(values[-self._min_regions])
+            novelty = max(novelty, of_group)
+            if of_group > self.settings.threshold:
+                changed |= members & (persisted > self.settings.threshold)
+        return novelty, changed
+
+    def _regions(self, changed: NDArray[np.bool_], persisted: NDArray[np.float32]) -> tuple[ChangedRegion, ...]:
+        order = sorted(np.flatnonzero(changed), key=lambda region: -persisted[region])
+        return tuple(
+            ChangedRegion(box=self.grid.box(int(region)), distance_sq=float(persisted[region])) for region in order
+        )
+
+    def _most_similar(self, vectors: NDArray[np.float32]) -> str:
+        distances = self.memory.distances(vectors)
+        known = np.isfinite(distances) & self._watched
+        totals = np.where(known, distances, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        return self.memory.states[int(totals.argmin())].id
+
+    def _match(self, nearest: NDArray[np.float32]) -> None:
+        """Keep the states that explain the present from leaving first."""
+        if not self._watched.any() or float(nearest[self._watched].max()) > self.settings.threshold:
+            return
+        distances = self.memory.distances(self._window[-1].vectors)
+        totals = np.where(np.isfinite(distances), distances, self.settings.threshold).mean(axis=1)
+        self.memory.touch(int(totals.argmin()))
+
+    def _add(
+        self, vectors: NDArray[np.float32], still: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
+    ) -> tuple[str, str | None]:
+        state = self._new_id()
+        leaving = self.memory.add(medoids(vectors), id=state, known=still, made_s=pts_s, made_at=captured_at)
+        self._memory_changed()
+        return state, leaving.id if leaving else None
+
+    def _memory_changed(self) -> None:
+        for seen in self._window:
+            seen.nearest = self._nearest(seen.vectors)
