@@ -8,6 +8,7 @@ import hashlib
 import io
 import math
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -143,6 +144,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters.update(
         clock=output.clock_time,
@@ -248,9 +250,9 @@ def _embed(image: Image.Image) -> _Picture:
 
 def _write_atomically(path: Path, pieces: Iterable[str]) -> None:
     # Not tempfile: its files are readable by their owner only, and a report is there to be passed on.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{secrets.token_hex(6)}.part")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
             file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())

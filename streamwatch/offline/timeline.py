@@ -38,7 +38,7 @@ _STEPS_S = (
     43200,
     86400,
 )
-_LOG_ABOVE = 12
+LOG_ABOVE = 12
 """A peak this many times the threshold would press everything at the threshold flat on a linear axis."""
 
 
@@ -85,7 +85,7 @@ def choose_scale(values: Sequence[float], *, threshold: float) -> Scale:
     most = max((*finite, bar), default=0.0)
     if most <= 0:
         return Scale(low=0.0, high=1.0, log=False)
-    if bar > 0 and most > _LOG_ABOVE * bar:
+    if bar > 0 and most > LOG_ABOVE * bar:
         low = max(min((value for value in finite if value > 0), default=bar), bar / 1000)
         return Scale(low=10.0 ** math.floor(math.log10(min(low, bar / 2))), high=most * 1.4, log=True)
     return Scale(low=0.0, high=max(most * 1.15, bar * 1.3), log=False)
