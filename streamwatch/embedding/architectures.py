@@ -1,0 +1,160 @@
+"""The networks in torch, built only as far as the layer asked for, batch normalisation folded into the convolutions.
+
+They are written out here, since importing torchvision or timm costs every process some 170 to 200 MB and more than a
+second; the tests hold them against torchvision's and timm's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""In each of the five blocks; Simonyan & Zisserman 2014, table 1, configurations D and E."""
+
+_VGG_CHANNELS = (3, 64, 128, 256, 512, 512)
+
+# Repeats, kernel, first stride, expansion, channels out: Tan & Le 2019, table 1, as the lite variant has it.
+_LITE0_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_LITE0_STEM, _LITE0_HEAD = 32, 1280
+_LITE0_BN_EPS = 1e-3
+
+
+class Take(Protocol):
+    """Where a builder gets its weights from."""
+
+    def __call__(self, key: str, shape: tuple[int, ...]) -> Tensor:
+        """The tensor of that name, float32; raises if it is not there, or has another shape."""
+        ...
+
+
+def build(network: str, layer: str, take: Take, *, timm_names: bool = False) -> nn.Module:
+    """The network up to a layer: float input (n, 3, 224, 224), output (n, channels, rows, columns), before averaging.
+
+    Args:
+        network: A name in `networks.NETWORKS`.
+        layer: One of its layers.
+        take: Gives the weights; it is asked for nothing behind the cut.
+        timm_names: For lite0: ask by timm's names instead of the embedded file's own.
+    """
+    if network == "lite0":
+        return nn.Sequential(*_lite0(layer, take, timm_names))
+    return nn.Sequential(*_vgg(VGG_CONVOLUTIONS[network], layer, take))
+
+
+def needed(network: str, layer: str, *, timm_names: bool = False) -> dict[str, tuple[int, ...]]:
+    """The tensors, by name with their shapes, that `build` asks for."""
+    asked: dict[str, tuple[int, ...]] = {}
+
+    def take(key: str, shape: tuple[int, ...]) -> Tensor:
+        asked[key] = shape
+        return torch.empty(shape, device="meta")
+
+    build(network, layer, take, timm_names=timm_names)
+    return asked
+
+
+def _vgg(convolutions: Iterable[int], layer: str, take: Take) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    index = 0  # in torchvision's `features`
+    for block, (count, (channels, out)) in enumerate(zip(convolutions, pairwise(_VGG_CHANNELS), strict=True), 1):
+        for number in range(1, count + 1):
+            weight = take(f"features.{index}.weight", (out, channels, 3, 3))
+            modules += [_conv(weight, take(f"features.{index}.bias", (out,)), padding=1), nn.ReLU(inplace=True)]
+            index, channels = index + 2, out
+            if layer == f"conv{block}_{number}":
+                return modules
+        modules.append(nn.MaxPool2d(2))
+        index += 1
+    if layer == "pool5":
+        return modules
+    # torchvision averages to 7×7 here, which at an input of 224 changes nothing.
+    modules.append(nn.Flatten())
+    inputs = 7 * 7 * 512
+    for name, index in (("fc6", 0), ("fc7", 3)):
+        weight = take(f"classifier.{index}.weight", (4096, inputs))
+        modules += [_linear(weight, take(f"classifier.{index}.bias", (4096,))), nn.ReLU(inplace=True)]
+        inputs = 4096
+        if layer == name:
+            break
+    return [*modules, nn.Unflatten(1, (4096, 1, 1))]
+
+
+def _lite0(layer: str, take: Take, timm: bool) -> list[nn.Module]:
+    def folded(
+        names: tuple[str, str, str, str], shape: tuple[int, ...], *, stride: int = 1, groups: int = 1
+    ) -> list[nn.Module]:
+        conv, bn = names[2:] if timm else names[:2]
+        weight = take(f"{conv}.weight", shape)
+        norm = [take(f"{bn}.{part}", shape[:1]) for part in ("weight", "bias", "running_mean", "running_var")]
+        gain, shift, mean, var = (part.double() for part in norm)
+        factor = gain / torch.sqrt(var + _LITE0_BN_EPS)
+        weight, bias = weight.double() * factor[:, None, None, None], shift - mean * factor
+        kernel = shape[2]
+        if stride == 1:
+            return [_conv(weight.float(), bias.float(), padding=kernel // 2, groups=groups)]
+        # TensorFlow's "same" on an even input: the odd place of the border goes right and below.
+        before, after = (kernel - 2) // 2, (kernel - 1) // 2
+        pad = nn.ZeroPad2d((before, after, before, after))
+        return [pad, _conv(weight.float(), bias.float(), stride=stride, groups=groups)]
+
+    def relu6() -> nn.Module:
+        return nn.ReLU6(inplace=True)
+
+    channels = _LITE0_STEM
+    modules = [*folded(("_conv_stem", "_bn0", "conv_stem", "bn1"), (channels, 3, 3, 3), stride=2), relu6()]
+    number = 0
+    for stage, (repeats, kernel, first_stride, expansion, out) in enumerate(_LITE0_STAGES):
+        for repeat in range(repeats):
+            own, theirs = f"_blocks.{number}.", f"blocks.{stage}.{repeat}."
+            stride = first_stride if repeat == 0 else 1
+            inner = channels * expansion
+            body: list[nn.Module] = []
+            if expansion > 1:
+                names = (f"{own}_expand_conv", f"{own}_bn0", f"{theirs}conv_pw", f"{theirs}bn1")
+                body += [*folded(names, (inner, channels, 1, 1)), relu6()]
+                wide, narrow = ("conv_dw", "bn2"), ("conv_pwl", "bn3")
+            else:
+                wide, narrow = ("conv_dw", "bn1"), ("conv_pw", "bn2")
+            names = (f"{own}_depthwise_conv", f"{own}_bn1", theirs + wide[0], theirs + wide[1])
+            body += [*folded(names, (inner, 1, kernel, kernel), stride=stride, groups=inner), relu6()]
+            names = (f"{own}_project_conv", f"{own}_bn2", theirs + narrow[0], theirs + narrow[1])
+            body += folded(names, (out, inner, 1, 1))
+            modules.append(_Residual(*body) if stride == 1 and channels == out else nn.Sequential(*body))
+            channels, number = out, number + 1
+            if layer == f"blocks.{stage}.{repeat}":
+                return modules
+    return [*modules, *folded(("_conv_head", "_bn1", "conv_head", "bn2"), (_LITE0_HEAD, channels, 1, 1)), relu6()]
+
+
+class _Residual(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _conv(weight: Tensor, bias: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> nn.Module:
+    out, per_group, kernel, _ = weight.shape
+    # Made without storage, so that no time goes into random numbers.
+    conv = nn.Conv2d(per_group * groups, out, kernel, stride, padding, groups=groups, device="meta")
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    conv.bias = nn.Parameter(bias, requires_grad=False)
+    return conv
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Module:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear

@@ -1,0 +1,222 @@
+"""A weights file opened, its tensors checked, and a network built from them. Nothing in the file is ever run."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from streamwatch.embedding.architectures import build, needed
+from streamwatch.embedding.networks import NETWORKS, Network
+from streamwatch.embedding.preprocessing import (
+    CAFFE_BGR,
+    LITE0,
+    TORCHVISION,
+    TORCHVISION_FEATURES,
+    Preprocessing,
+    preprocessing,
+)
+from streamwatch.embedding.weights import SUFFIXES, WeightsFile
+from streamwatch.errors import UnknownLayer, WeightsInvalid
+
+Shape = tuple[int, ...]
+
+_OXFORD_FIRST_NUMBER = 0.42947057
+"""Of conv1_1's first kernel, its blue channel: tells Oxford's VGG16 convolutions, which want other pixels, by value."""
+
+_UNUSED = {
+    "vgg16": ("classifier.6.",),
+    "vgg19": ("classifier.6.",),
+    "lite0": ("_fc.", "classifier."),
+}
+"""The layers that name classes: they may stand in a file and have any number of classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenFile:
+    """What a file says of itself, and a way to its tensors."""
+
+    path: Path
+    shapes: Mapping[str, Shape]
+    metadata: Mapping[str, str]
+    tensor: Callable[[str], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedNetwork:
+    """A network cut at a layer, on the CPU in float32, with what its weights expect."""
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    weights_id: str
+
+
+def open_file(path: Path) -> OpenFile:
+    """Open a .safetensors or PyTorch file. The caller has checked its hash.
+
+    Raises:
+        WeightsInvalid: It is neither, is damaged, or is a pickle that holds more than tensors.
+    """
+    if path.stat().st_size == 0:
+        raise WeightsInvalid(f"{path} is empty; bring the file again")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _open_safetensors(path)
+    if suffix in SUFFIXES:
+        return _open_pytorch(path)
+    raise WeightsInvalid(f"{path} ends in {suffix!r}, expected {' or '.join(SUFFIXES)}")
+
+
+def _open_safetensors(path: Path) -> OpenFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file: Any = safe_open(path, framework="pt", device="cpu")
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsInvalid(f"{path} is no whole safetensors file ({error}); bring the file again") from None
+    return OpenFile(path=path, shapes=shapes, metadata=metadata, tensor=file.get_tensor)
+
+
+def _open_pytorch(path: Path) -> OpenFile:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on old files are of no use to our users
+            # Mapped where the format allows: a network cut early then never reads the 500 MB of its classifier.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error):
+            raise WeightsInvalid(
+                f"{path} holds more than tensors, and nothing of it was run; expected a plain state_dict. "
+                "Have whoever made it save model.state_dict(), or convert it to .safetensors where running it is safe"
+            ) from None
+        raise WeightsInvalid(f"{path} is no PyTorch weights file, or is damaged; bring the file again") from None
+    except Exception as error:  # torch raises nearly every type at a damaged file
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsInvalid(f"{path} is no PyTorch weights file, or is damaged ({first})") from None
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise WeightsInvalid(f"{path} holds {type(content).__name__}, expected a state_dict: tensors by name")
+    return OpenFile(
+        path=path,
+        shapes={key: tuple(value.shape) for key, value in content.items()},
+        metadata={},
+        tensor=content.__getitem__,
+    )
+
+
+def network_of(path: Path) -> str | None:
+    """Which network a file's tensors belong to, by what it says or by their names; None if it fits none."""
+    file = open_file(path)
+    said = file.metadata.get("network")
+    if said in NETWORKS:
+        return said
+    if {"_conv_stem.weight", "conv_stem.weight"} & file.shapes.keys():
+        return "lite0"
+    fits = [
+        name
+        for name in ("vgg16", "vgg19")
+        if all(file.shapes.get(key) == shape for key, shape in needed(name, "conv4_3").items())
+    ]
+    return fits[0] if fits else None
+
+
+def load_network(
+    file: WeightsFile, network: Network, layer: str, *, preprocessing_name: str | None = None
+) -> LoadedNetwork:
+    """Build the network up to a layer from a file's tensors.
+
+    Raises:
+        UsageError: No preprocessing of that name.
+        UnknownLayer: The network has no such layer, or the file lacks the tensors for it.
+        WeightsInvalid: The file is not this network's.
+    """
+    wanted = network.layer(layer)
+    if wanted.classifier and file.known is not None and not file.known.classifier:
+        raise _no_classifier(file.path, network, layer)
+    opened = open_file(file.path)
+    said = opened.metadata.get("network")
+    if said is not None and said != network.name:
+        raise WeightsInvalid(f"{file.path} says that it is for {said!r}, expected {network.name!r}")
+    timm_names = "_conv_stem.weight" not in opened.shapes
+    _check_shapes(opened, network, layer, timm_names)
+
+    def take(key: str, shape: Shape) -> Tensor:
+        tensor = opened.tensor(key)
+        if not tensor.is_floating_point():
+            raise WeightsInvalid(f"{file.path}: {key} has type {tensor.dtype}, expected floating point")
+        if not bool(torch.isfinite(tensor).all()):
+            if wanted.classifier and key.startswith("classifier."):
+                raise _no_classifier(file.path, network, layer)
+            raise WeightsInvalid(f"{file.path}: {key} holds numbers that are not finite; bring the file again")
+        return tensor.float()
+
+    module = build(network.name, layer, take, timm_names=timm_names)
+    usual = _usual_preprocessing(file, opened, network)
+    weights_id = file.id
+    if preprocessing_name is None:
+        chosen = usual
+    else:
+        chosen = preprocessing(preprocessing_name)
+        if chosen != usual:  # Other pixels give other vectors: they must not pass for comparable ones.
+            weights_id += f"+{preprocessing_name}"
+    return LoadedNetwork(module=module.eval(), preprocessing=chosen, weights_id=weights_id)
+
+
+def _check_shapes(opened: OpenFile, network: Network, layer: str, timm_names: bool) -> None:
+    per_layer = {name: needed(network.name, name, timm_names=timm_names) for name in network.layers}
+    expected = {key: shape for shapes in per_layer.values() for key, shape in shapes.items()}
+    for key, shape in opened.shapes.items():
+        if (key.startswith(_UNUSED[network.name]) and key not in expected) or key.endswith(".num_batches_tracked"):
+            continue
+        if key not in expected:
+            raise WeightsInvalid(f"{opened.path} holds {key!r} of shape {shape}, which {network.title} does not have")
+        if shape != expected[key]:
+            raise WeightsInvalid(
+                f"{opened.path}: {key} has shape {shape}, expected {expected[key]} for {network.title}"
+            )
+    missing = [key for key in per_layer[layer] if key not in opened.shapes]
+    if not missing:
+        return
+    has = [name for name, shapes in per_layer.items() if shapes.keys() <= opened.shapes.keys()]
+    if not has:
+        raise WeightsInvalid(
+            f"{opened.path} lacks {missing[0]}, expected of shape {per_layer[layer][missing[0]]} for {network.title}"
+        )
+    raise UnknownLayer(
+        f"{opened.path} has no weights for layer {layer!r} ({missing[0]} is missing); it has {', '.join(has)}"
+    )
+
+
+def _no_classifier(path: Path, network: Network, layer: str) -> UnknownLayer:
+    has = ", ".join(name for name, each in network.layers.items() if not each.classifier)
+    return UnknownLayer(f"{path} has no usable classifier, which layer {layer!r} needs; it has {has}")
+
+
+def _usual_preprocessing(file: WeightsFile, opened: OpenFile, network: Network) -> Preprocessing:
+    if file.known is not None:
+        return file.known.preprocessing
+    said = opened.metadata.get("preprocessing")
+    if said is not None:
+        try:
+            return Preprocessing.from_json(said)
+        except ValueError as error:
+            raise WeightsInvalid(f"{file.path}: its metadata key 'preprocessing' cannot be used: {error}") from None
+    if network.name == "lite0":
+        return LITE0
+    first = opened.tensor("features.0.weight")[0, :, 0, 0].float()
+    # Oxford's file has blue first; the same numbers turned round have it last. 2e-3 leaves room for half precision.
+    if abs(float(first[0]) - _OXFORD_FIRST_NUMBER) < 2e-3:
+        return CAFFE_BGR
+    if abs(float(first[2]) - _OXFORD_FIRST_NUMBER) < 2e-3:
+        return TORCHVISION_FEATURES
+    return TORCHVISION
