@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamwatch.config.checks import check_networks
 from streamwatch.config.loading import load_config
 from streamwatch.config.sections import (
     CameraChangeConfig,
@@ -25,6 +26,7 @@ __all__ = [
     "Persistence",
     "Polygon",
     "Section",
+    "check_networks",
     "load_config",
     "redact_url",
 ]

@@ -245,7 +245,12 @@ def read_password(path: Path) -> str:
 
 
 def weights_name(value: Any, info: ValidationInfo) -> Any:
-    """A path made absolute where the text looks like one; else a name, as it is."""
-    if isinstance(value, str) and (re.search(r"[/\\]", value) or Path(value).suffix in {".safetensors", ".pth", ".pt"}):
-        return str(_resolve_path(value, info))
-    return value
+    """A path made absolute where the text looks like one; else a name, as it is. `#sha256=HEX` may follow either."""
+    if not isinstance(value, str):
+        return value
+    name, mark, digits = value.partition("#sha256=")
+    if not name.strip() or (mark and not re.fullmatch(r"[0-9a-fA-F]{64}", digits)):
+        raise ValueError("expected a name or a path; where #sha256= follows, 64 hex digits after it")
+    if "/" in name or Path(name).suffix.lower() in {".safetensors", ".pth", ".pt"}:
+        name = str(_resolve_path(name, info))
+    return name + mark + digits
