@@ -27,7 +27,7 @@ faults: venv ## Tests that break servers, processes and disks for real
 	$(VENV)/bin/python -m pytest -q -m faults
 
 bench: venv ## Prints the figures that README and docs claim
-	@for bench in bench/bench_*.py; do echo "== $$bench"; $(VENV)/bin/python "$$bench" || exit 1; done
+	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(VENV)/bin/python "$$bench" || exit 1; done
 
 venv: $(VENV)/.test ## The virtual environment with everything for tests
 
