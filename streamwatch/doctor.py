@@ -1,4 +1,4 @@
-"""What `streamwatch doctor` looks at: this machine, and each configured camera. A check ends in a line and never raises."""
+"""What `streamwatch doctor` looks at: this machine, and each configured camera. No check raises."""
 
 from __future__ import annotations
 

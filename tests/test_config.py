@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamwatch.config import Config, ListenAddress, Persistence, check_networks, load_config
+from streamwatch.config.values import SCHEMES, split_userinfo
 from streamwatch.durations import format_duration, parse_duration
 from streamwatch.errors import ConfigError, UnknownLayer, UnknownNetwork, WeightsMissing
 
@@ -195,6 +196,34 @@ def test_an_unfinished_variable_is_refused(refusal: Refusal) -> None:
 
 def test_a_refused_value_from_a_variable_is_shown_as_it_stands_in_the_file(refusal: Refusal) -> None:
     assert "got '${NAME}'" in refusal("cameras: [{name: '${NAME}', url: 0}]", NAME=f"{SECRET} !")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://192.0.2.1/a",
+        "rtsp://cam@192.0.2.1/a",
+        "rtsp://cam:p%40w@[2001:db8::1]:554/a?x=1",
+        "rtsp://cam:p@w:d@h/a",
+        "http://:pw@h/a@b",
+        "file:///srv/a@b.mp4",
+        "/srv/a@b.mp4",
+        "0",
+    ],
+)
+def test_urls_are_understood_as_sources_understand_them(url: str) -> None:
+    # Sources load numpy, so the configuration reads URLs by itself; the two must agree.
+    from streamwatch.sources import urls
+
+    assert split_userinfo(url) == urls.split_credentials(url)
+    assert urls.SCHEMES == SCHEMES
+
+
+def test_a_password_in_the_path_is_not_shown(load: Load) -> None:
+    path = f"user=admin_password={SECRET}_channel=1.sdp"
+    config = load(f"cameras: [{{name: a, url: 'rtsp://192.0.2.1/{path}'}}]")
+    assert config.cameras[0].safe_url.startswith("rtsp://192.0.2.1/user=")
+    assert SECRET not in repr(config)
 
 
 def test_user_and_password_leave_the_url(load: Load) -> None:

@@ -153,7 +153,7 @@ class CameraConfig(Section):
     """The camera's name in events, metrics and folders; names differ in more than upper and lower case."""
 
     url: Annotated[str, BeforeValidator(check_url)] = Field(repr=False)
-    """Where its pictures come from: an RTSP, RTMP, HTTP, UDP or SRT URL, a video file, a folder of images,
+    """Where its pictures come from: an RTSP, HTTP or UDP URL, a video file, a folder of images,
     /dev/video0, or a USB camera's index."""
 
     username: str | None = Field(default=None, repr=False)

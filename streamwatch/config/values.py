@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from streamwatch.durations import format_duration, parse_duration
 
-SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt", "tcp", "file"})
-"""What a camera's URL may start with."""
+SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "udp", "file"})
+"""What a camera's URL may start with: what sources open (a test compares)."""
 
 
 def folder_of(info: ValidationInfo) -> Path:
@@ -183,8 +183,9 @@ def split_userinfo(url: str) -> tuple[str, str | None, str | None]:
 
 
 def redact_url(url: str) -> str:
-    """The URL without what could be a secret: user, password, and the values of its query."""
+    """The URL without its secrets: user, password, the values of its query, and `user=x_password=y` in its path."""
     bare = re.sub(r"(//)[^\s]*@", r"\1…@", url)
+    bare = re.sub(r"(?i)(/[^/?#]*(?:user|pass|pwd|psw|token|key|auth)[^/?#=]*=)[^/?#]*", r"\1…", bare)
     return re.sub(r"([?&][^=&\s#]+)=[^&\s#]*", r"\1=…", bare)
 
 
