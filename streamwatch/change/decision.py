@@ -118,20 +118,29 @@ class ChangeDecider:
         memory: Memory,
         *,
         grid: Grid,
-        watched: NDArray[np.bool_] | None = None,
         new_id: Callable[[], str],
     ) -> None:
         self.settings, self.memory, self.grid = settings, memory, grid
-        self._watched = np.ones(grid.regions, dtype=np.bool_) if watched is None else watched
-        self._min_regions = max(1, min(settings.min_regions, int(self._watched.sum())))
+        self.watch(np.ones(grid.regions, dtype=np.bool_))
         self._new_id = new_id
         self._window: deque[_Seen] = deque()
         self._last_event_s: float | None = None
+
+    def watch(self, regions: NDArray[np.bool_]) -> None:
+        """Judge by these regions only, shape (regions,); at first all of them count."""
+        self._watched = regions
+        self._min_regions = max(1, min(self.settings.min_regions, int(regions.sum())))
 
     def restart(self) -> None:
         """Forget the samples on trial, not the memory: the stream was interrupted."""
         self._window.clear()
         self._last_event_s = None
+
+    def withdraw(self, state: str) -> None:
+        """Take back a state whose event could not be kept: what is still new with the next sample is raised then."""
+        self.memory.remove(state)
+        self._last_event_s = None
+        self._memory_changed()
 
     def judge(self, embedding: Embedding, *, pts_s: float, captured_at: datetime | None = None) -> Judgement:
         """Take the next sample.

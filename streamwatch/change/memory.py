@@ -132,6 +132,11 @@ class Memory:
         self._forget_unused()
         return leaving
 
+    def remove(self, id: str) -> None:
+        """Forget the state of that id; nothing happens if there is none."""
+        self._states = [state for state in self._states if state.id != id]
+        self._forget_unused()
+
     def learn(self, index: int, vectors: NDArray[np.float32], *, regions: NDArray[np.bool_]) -> None:
         """Let the state at this place know further regions (shape (regions,)); those that it knows already stay."""
         state = self._states[index]

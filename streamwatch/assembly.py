@@ -1,0 +1,79 @@
+"""From the configuration to the parts that watch and scan share: an embedder, and the settings of the decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from streamwatch.change.decision import ChangeSettings
+from streamwatch.change.memory import Memory
+from streamwatch.config import ChangeConfig
+from streamwatch.embedding import Embedder, EmbedderIdentity
+from streamwatch.embedding.networks import network
+from streamwatch.errors import UsageError
+from streamwatch.events.pictures import StatePictures
+from streamwatch.pipeline import CameraPipeline
+from streamwatch.records import Grid
+
+
+def change_settings(change: ChangeConfig, identity: EmbedderIdentity) -> ChangeSettings:
+    """The decision's settings for vectors of this kind.
+
+    Raises:
+        UsageError: No threshold is given, and none is shipped for these vectors.
+    """
+    threshold = change.threshold
+    if threshold is None:
+        layer = network(identity.network).layer(identity.layer)
+        if identity.unit_length and identity.grid == layer.grid:
+            threshold = layer.threshold
+    if threshold is None:
+        raise UsageError(
+            f"no threshold is shipped for {identity.network} {identity.layer} with {identity.grid.rows}×"
+            f"{identity.grid.columns} regions{'' if identity.unit_length else ' of raw vectors'}: "
+            "give one (change.threshold in the configuration, --threshold on the command line)"
+        )
+    settings = ChangeSettings(
+        threshold=threshold,
+        confirm_samples=change.confirm.min_samples,
+        confirm_s=change.confirm.min_s or None,
+        cooldown_s=change.cooldown,
+        remember=change.remember,
+        recent=change.recent,
+        announce_first=change.announce_first,
+    )
+    return replace(settings, min_regions=1) if identity.grid == Grid(1, 1) else settings
+
+
+def new_memory(change: ChangeConfig, identity: EmbedderIdentity) -> Memory:
+    """An empty memory of the right size."""
+    states = change.recent if change.remember == "recent" else change.max_states
+    return Memory(regions=identity.grid.regions, dimensions=identity.dimensions, max_states=states)
+
+
+def new_pipeline(
+    camera: str,
+    *,
+    change: ChangeConfig,
+    embedder: Embedder,
+    memory: Memory,
+    pictures: Path,
+    jpeg_quality: int,
+    zones: tuple[tuple[tuple[float, float], ...], ...] = (),
+    masks: tuple[tuple[tuple[float, float], ...], ...] = (),
+) -> CameraPipeline:
+    """One camera's pipeline.
+
+    Raises:
+        UsageError: No threshold for these vectors.
+        OutputError: The pictures' folder cannot be written.
+    """
+    return CameraPipeline(
+        camera,
+        settings=change_settings(change, embedder.identity),
+        identity=embedder.identity,
+        memory=memory,
+        pictures=StatePictures(pictures, quality=jpeg_quality),
+        zones=zones,
+        masks=masks,
+    )

@@ -1,0 +1,192 @@
+"""The commands and their exit codes; no logic. What a command needs is imported when it runs.
+
+Exit codes: 0 done · 1 a bug, or `doctor` found something that would not work · 2 options or configuration · 3 a video
+or camera · 4 network or weights · 5 a folder, file or port · 6 a missing library · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamwatch import __version__
+from streamwatch.errors import StreamwatchError
+
+_EXIT_CODES = """exit codes:
+  0    done
+  1    a bug in streamwatch, or doctor found something that would not work
+  2    wrong options or configuration
+  3    a video or camera that cannot be read
+  4    a network or weights file that cannot be used
+  5    a folder or file that cannot be written, or a port that is taken
+  6    a missing library
+  130  interrupted
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except StreamwatchError as error:
+        print(f"streamwatch: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("streamwatch: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="streamwatch",
+        description="Watches fixed cameras and says when the footage has changed so much that a new label is needed.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"streamwatch {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    watch = _command(commands, "watch", "watch cameras until told to stop", "streamwatch watch --config site.yaml")
+    watch.add_argument("--config", type=Path, required=True, metavar="FILE", help="the YAML configuration")
+    watch.add_argument(
+        "--stop-at-end", action="store_true", help="stop when every camera is a file or folder and has come to its end"
+    )
+    watch.add_argument("--verbose", action="store_true", help="log more")
+    watch.set_defaults(run=_watch)
+
+    scan = _command(
+        commands, "scan", "find the changes in video files", "streamwatch scan --every 2s --out found monday.mp4"
+    )
+    scan.add_argument("videos", nargs="+", metavar="VIDEO", help="video files, or folders of images")
+    scan.add_argument(
+        "--config", type=Path, metavar="FILE", help="take network and change settings from this configuration"
+    )
+    scan.add_argument(
+        "--camera", metavar="NAME", help="also take zones, masks and change settings of this camera (with --config)"
+    )
+    scan.add_argument("--network", metavar="NAME", help="auto, vgg16, vgg19 or lite0 (default: auto)")
+    scan.add_argument("--weights", metavar="NAME|FILE", help="weights by name, or a .safetensors or .pth file")
+    scan.add_argument("--layer", metavar="NAME", help="layer of the network (default: the network's own)")
+    scan.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+    scan.add_argument("--every", metavar="TIME", help="sampling period, such as 300ms, 2s or 1m (default: 1s)")
+    scan.add_argument("--threshold", type=float, metavar="NUMBER", help="squared distance above which a change counts")
+    scan.add_argument("--decode", choices=("auto", "keyframes", "all"), help="which frames are decoded (default: auto)")
+    scan.add_argument(
+        "--out",
+        type=Path,
+        default=Path("streamwatch-scan"),
+        metavar="FOLDER",
+        help="where report.html and the pictures go (default: streamwatch-scan)",
+    )
+    scan.add_argument("--json", action="store_true", help="print one JSON object a video instead of tables")
+    scan.add_argument("--csv", type=Path, metavar="FILE", help="also write the events to this CSV file")
+    scan.set_defaults(run=_scan)
+
+    check = _command(
+        commands, "check-config", "check a configuration file", "streamwatch check-config /etc/streamwatch/site.yaml"
+    )
+    check.add_argument("file", type=Path, metavar="FILE", help="the YAML configuration")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+    check.set_defaults(run=_check_config)
+
+    doctor = _command(
+        commands,
+        "doctor",
+        "see whether everything needed is there and answers",
+        "streamwatch doctor --config site.yaml",
+    )
+    doctor.add_argument("--config", type=Path, metavar="FILE", help="also check what this configuration names")
+    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    demo = _command(commands, "demo", "watch a simulated construction yard", "streamwatch demo")
+    demo.add_argument(
+        "--config",
+        type=Path,
+        default=Path("configs/demo.yaml"),
+        metavar="FILE",
+        help="the demo's configuration, of one camera whose file is made (default: configs/demo.yaml)",
+    )
+    demo.add_argument("--seed", type=int, default=0, help="another yard, light and noise (default: 0)")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from streamwatch.daemon.command import watch
+
+    return watch(options.config, stop_at_end=options.stop_at_end, verbose=options.verbose)
+
+
+def _scan(options: argparse.Namespace) -> int:
+    from streamwatch.offline.command import scan_videos
+
+    return scan_videos(options)
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    import json
+
+    from streamwatch.config import load_config
+    from streamwatch.config.checks import check_networks
+
+    try:
+        config = load_config(options.file, environ=os.environ)
+        check_networks(config)
+    except StreamwatchError as error:
+        if not options.json:
+            raise
+        print(json.dumps({"file": str(options.file), "ok": False, "error": str(error)}, ensure_ascii=False))
+        return error.exit_code
+    names = [camera.name for camera in config.cameras]
+    if options.json:
+        print(json.dumps({"file": str(options.file), "ok": True, "cameras": names}))
+    else:
+        print(f"{options.file}: fine; {len(names)} camera{'s' * (len(names) != 1)}: {', '.join(names)}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from streamwatch.config import load_config
+    from streamwatch.daemon.service import open_camera
+    from streamwatch.doctor import print_checks, run_checks, to_json, worst
+
+    config = load_config(options.config, environ=os.environ) if options.config else None
+    checks = run_checks(config, open_camera=open_camera)
+    if options.json:
+        print(to_json(checks))
+    else:
+        print_checks(checks, Console())
+    return 1 if worst(checks) == "fail" else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from streamwatch.daemon.demo import demo
+
+    return demo(options.config, seed=options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

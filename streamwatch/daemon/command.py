@@ -1,0 +1,128 @@
+"""`streamwatch watch`: from a configuration file to a running service, and its signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from streamwatch.config import Config, load_config
+from streamwatch.config.checks import check_networks
+from streamwatch.daemon.service import Service
+from streamwatch.daemon.systemd import Notifier
+from streamwatch.embedding import Embedder, load_embedder
+from streamwatch.embedding.choose import Choice, choose_network
+from streamwatch.events.sinks import Sink
+from streamwatch.events.sinks.jsonl import JsonLinesSink, StandardOutputSink
+from streamwatch.events.store import FolderStore
+
+log = logging.getLogger(__name__)
+
+
+class _StopAsked(BaseException):
+    """SIGTERM or SIGINT while the daemon was still starting."""
+
+
+def watch(config_path: Path, *, stop_at_end: bool = False, verbose: bool = False) -> int:
+    """Run the daemon until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StreamwatchError: The configuration, the weights, the data folder or the port cannot be used.
+    """
+    set_up_logging(level="DEBUG" if verbose else "INFO")
+    try:
+        with Signals() as signals:
+            config = load_config(config_path, environ=os.environ)
+            check_networks(config)
+            store = FolderStore(config.data_dir)
+            service = Service(
+                config,
+                embedder=load_configured(config, store=store),
+                store=store,
+                sinks=[make_sink(config)],
+                notifier=Notifier(os.environ),
+            )
+            signals.deliver_to(service.stop)
+            service.run(stop_at_end=stop_at_end)
+    except _StopAsked:
+        log.info("stopped while starting")
+    return 0
+
+
+class Signals:
+    """SIGTERM and SIGINT: before the service runs they break off the start, afterwards they stop the service."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] | None = None
+
+    def __enter__(self) -> Signals:
+        self._old = {number: signal.signal(number, self._received) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def deliver_to(self, stop: Callable[[], None]) -> None:
+        """From now on call this."""
+        self._stop = stop
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self._stop is None:
+            raise _StopAsked
+        self._stop()
+
+
+def set_up_logging(*, level: str = "INFO") -> None:
+    """Log to standard error; systemd's journal adds the time itself."""
+    under_systemd = "JOURNAL_STREAM" in os.environ
+    logging.basicConfig(
+        level=level,
+        format="%(levelname)s %(message)s" if under_systemd else "%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for chatty in ("PIL", "libav"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def load_configured(config: Config, *, store: FolderStore) -> Embedder:
+    """The embedder of this data folder: what `network: auto` chose once stays, whatever the cache holds later.
+
+    Raises:
+        WeightsError: No such network, or its weights cannot be used.
+        OutputError: The choice cannot be kept.
+    """
+    kept = store.network_choice() if config.network == "auto" and config.weights is None else None
+    if kept is not None:
+        reason = f"{kept['network']}: chosen for {config.data_dir} before"
+        choice = Choice(network=kept["network"], weights=kept.get("weights"), reason=reason)
+    else:
+        choice = choose_network(config.network, weights=config.weights, device=config.device)
+    log.info("network %s", choice.reason)
+    embedder = load_embedder(
+        network=choice.network,
+        weights=choice.weights,
+        layer=config.layer,
+        device=config.device,
+        fit=config.fit,
+        grid=config.change.regions,
+        unit_length=config.change.unit_length,
+    )
+    if kept is None:
+        store.keep_network_choice(network=choice.network, weights=choice.weights)
+    return embedder
+
+
+def make_sink(config: Config) -> Sink:
+    """Where the configuration sends events.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    path = config.jsonl_path
+    return StandardOutputSink() if path is None else JsonLinesSink(path)

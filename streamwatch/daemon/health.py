@@ -1,0 +1,94 @@
+"""/metrics, /healthz and /readyz on a loopback port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from streamwatch.errors import PortUnavailable
+from streamwatch.metrics import CONTENT_TYPE, Metrics
+
+Check = Callable[[], str | None]
+"""Tells what is wrong, in one line; None if nothing is."""
+
+_LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "::1"}
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    # A restart must not wait for the old connections; a second daemon is still refused.
+    allow_reuse_address = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes are no news."""
+
+
+class HealthServer:
+    """Serves until closed, in a thread of its own."""
+
+    def __init__(self, host: str, port: int, *, metrics: Metrics, healthy: Check, ready: Check) -> None:
+        """Bind and serve.
+
+        Raises:
+            PortUnavailable: The address is taken or not this machine's.
+        """
+        self._metrics, self._healthy, self._ready = metrics, healthy, ready
+        try:
+            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
+        except OSError as error:
+            raise PortUnavailable(
+                f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another port with "
+                "metrics.listen, or stop what holds this one"
+            ) from error
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=2)
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        status, content_type, body = self._route(environ)
+        start_response(
+            status,
+            [
+                ("Content-Type", content_type),
+                ("Content-Length", str(len(body))),
+                ("Cache-Control", "no-store"),
+                ("X-Content-Type-Options", "nosniff"),
+            ],
+        )
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+    def _route(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
+        text = "text/plain; charset=utf-8"
+        # A web page that has its own name resolve to this machine (DNS rebinding) gives its own Host.
+        host = str(environ.get("HTTP_HOST", "localhost")).rsplit(":", 1)[0] if "HTTP_HOST" in environ else "localhost"
+        if host not in _LOCAL_NAMES:
+            return "421 Misdirected Request", text, b"this server answers to localhost only\n"
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return "405 Method Not Allowed", text, b"only GET and HEAD\n"
+        match environ.get("PATH_INFO"):
+            case "/metrics":
+                return "200 OK", CONTENT_TYPE, self._metrics.exposition()
+            case "/healthz":
+                return _checked(self._healthy(), text)
+            case "/readyz":
+                return _checked(self._ready(), text)
+        return "404 Not Found", text, b"there are /metrics, /healthz and /readyz\n"
+
+
+def _checked(problem: str | None, content_type: str) -> tuple[str, str, bytes]:
+    if problem is None:
+        return "200 OK", content_type, b"ok\n"
+    return "503 Service Unavailable", content_type, (problem + "\n").encode()

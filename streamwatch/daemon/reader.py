@@ -1,0 +1,166 @@
+"""One camera's reader: `run` opens it again and again, `run_once` reads it straight through."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+from streamwatch.clock import Clock
+from streamwatch.daemon.slots import Slots
+from streamwatch.errors import SourceError, SourceLost, SourceUnusable
+from streamwatch.metrics import Metrics
+from streamwatch.prefetch import prefetch
+from streamwatch.records import Frame
+from streamwatch.sampling import Sampler
+from streamwatch.sources import Source
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S = 0.5
+_LONGEST_WAIT_S = 30.0
+_STABLE_S = 60.0
+"""A stream that lived this long starts over with the shortest wait."""
+
+
+class Backoff:
+    """How long to wait before the next try: doubling from 0.5 s to 30 s, half of it by chance."""
+
+    def __init__(self, *, randomness: random.Random) -> None:
+        self._random = randomness
+        self._wait_s = _FIRST_WAIT_S
+
+    def next_s(self) -> float:
+        """The next wait, in seconds."""
+        wait_s = self._wait_s * (0.5 + 0.5 * self._random.random())
+        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+        return wait_s
+
+    def reset(self) -> None:
+        """Start over with the shortest wait."""
+        self._wait_s = _FIRST_WAIT_S
+
+
+class Reader:
+    """Reads one camera in a thread of its own and puts its samples into the camera's slot.
+
+    A live camera is opened again for ever, whatever is wrong with it: a wrong password may be mended on the camera.
+    A file is read once.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        *,
+        open_source: Callable[[], Source],
+        every_s: float,
+        slots: Slots,
+        metrics: Metrics,
+        clock: Clock,
+        fit: str,
+        size_px: int,
+        randomness: random.Random | None = None,
+    ) -> None:
+        self.camera = camera
+        self.failure: SourceError | None = None
+        """What ended a file that could not be read, or what is wrong with a camera just now."""
+
+        self.finished = threading.Event()
+        """Set when nothing more will come: a file's end, or `stop`."""
+
+        self._open_source, self._every_s = open_source, every_s
+        self._slots, self._metrics, self._clock = slots, metrics, clock
+        self._fit, self._size_px = fit, size_px
+        self._backoff = Backoff(randomness=randomness or random.Random())
+        self._stopped = threading.Event()
+        self._source: Source | None = None
+        self._epoch = 0
+        self._thread = threading.Thread(target=self._run_guarded, name=f"reader-{camera}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the reader to end; idempotent, returns at once."""
+        self._stopped.set()
+        source = self._source
+        if source is not None:
+            source.close()
+
+    def join(self, *, timeout_s: float) -> bool:
+        """Wait for the thread; False if it still hangs in the network after that time."""
+        self._thread.join(timeout=timeout_s)
+        return not self._thread.is_alive()
+
+    def run(self) -> None:
+        """Read until stopped, or until a file has ended."""
+        while not self._stopped.is_set():
+            started_s = self._clock.monotonic_s()
+            live = True
+            try:
+                live = self.run_once()
+            except SourceError as error:
+                live = not isinstance(error, SourceUnusable) or self._source is None or self._source.live
+                self._lost(error)
+            finally:
+                self._metrics.camera_up.labels(self.camera).set(0)
+            if not live:
+                return
+            if self._clock.monotonic_s() - started_s >= _STABLE_S:
+                self._backoff.reset()
+            self._stopped.wait(self._backoff.next_s())
+
+    def run_once(self) -> bool:
+        """Open the source and read it to its end; returns whether it is live.
+
+        Raises:
+            SourceError: It was lost, or could not be opened.
+        """
+        source = self._source = self._open_source()
+        self._epoch += 1
+        sampler = Sampler(self._every_s)
+        frames = self._metrics.frames.labels(self.camera)
+        first = True
+        try:
+            for frame in source.frames():
+                if self._stopped.is_set():
+                    break
+                if first:
+                    first = False
+                    self.failure = None
+                    self._metrics.camera_up.labels(self.camera).set(1)
+                    log.info("%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
+                frames.inc()
+                if sampler.take(frame.pts_s):
+                    self._offer(frame)
+        finally:
+            source.close()
+        if source.live and not self._stopped.is_set():
+            raise SourceLost(f"{self.camera}: the stream ended")
+        for warning in source.warnings:
+            log.warning("%s: %s", self.camera, warning)
+        return source.live
+
+    def _offer(self, frame: Frame) -> None:
+        picture = prefetch(frame.picture, fit=self._fit, size_px=self._size_px)
+        sample = Frame(pts_s=frame.pts_s, captured_at=frame.captured_at, picture=picture)
+        self._metrics.samples.labels(self.camera).inc()
+        self._metrics.dropped.labels(self.camera).inc(self._slots.put(self.camera, sample, epoch=self._epoch))
+
+    def _lost(self, error: SourceError) -> None:
+        # The same complaint again and again says nothing new.
+        repeated = self.failure is not None and str(self.failure) == str(error)
+        self.failure = error
+        self._metrics.losses.labels(self.camera).inc()
+        log.log(logging.DEBUG if repeated else logging.WARNING, "%s: %s", self.camera, error)
+
+    def _run_guarded(self) -> None:
+        try:
+            self.run()
+        except Exception:  # a bug: say so, and let the other cameras go on
+            log.exception("%s: the reader failed", self.camera)
+            self.failure = SourceUnusable(f"{self.camera}: the reader failed; the log has the details")
+        finally:
+            self.finished.set()

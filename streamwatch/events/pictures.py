@@ -1,0 +1,51 @@
+"""The picture of each remembered state: the after-picture of its own event, the before-picture of later ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamwatch.events.files import make_folder, write_whole
+from streamwatch.imaging import encode_jpeg
+from streamwatch.records import Picture
+
+
+class StatePictures:
+    """The pictures of one camera's states, as JPEG files named by state.
+
+    A state that is only a recent frame gets its file when an event first needs it; until then its picture is held in
+    memory. Bound: as many pictures as the memory has states, since `forget` follows each state that leaves.
+    """
+
+    def __init__(self, folder: Path, *, quality: int) -> None:
+        make_folder(folder)
+        self.folder, self._quality = folder, quality
+        self._held: dict[str, Picture] = {}
+
+    def keep(self, state: str, picture: Picture) -> Path:
+        """Write a state's picture to disk, with fsync.
+
+        Raises:
+            OutputError: The disk does not take it.
+        """
+        path = self._path(state)
+        write_whole(path, encode_jpeg(picture.rgb(), self._quality))
+        return path
+
+    def hold(self, state: str, picture: Picture) -> None:
+        """Keep a picture in memory, in case an event needs it."""
+        self._held[state] = picture
+
+    def path(self, state: str) -> Path | None:
+        """The file of a state's picture, written now if it was only held; None if it is gone."""
+        held = self._held.pop(state, None)
+        if held is not None:
+            return self.keep(state, held)
+        path = self._path(state)
+        return path if path.exists() else None
+
+    def forget(self, state: str) -> None:
+        """Let go of a picture that is only held. Files stay: events may show them."""
+        self._held.pop(state, None)
+
+    def _path(self, state: str) -> Path:
+        return self.folder / f"{state}.jpg"

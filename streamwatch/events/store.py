@@ -1,0 +1,141 @@
+"""What outlives a restart, as files in the data folder: the network's choice and each camera's memory.
+
+data_dir/network.json             the network chosen for this folder, once
+data_dir/memory/CAMERA.npz        its remembered states
+data_dir/pictures/CAMERA/ID.jpg   their pictures
+data_dir/events.jsonl             the events
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamwatch.change.memory import Memory, State
+from streamwatch.embedding import EmbedderIdentity
+from streamwatch.errors import OutputError, WeightsMismatch
+from streamwatch.events.files import make_folder, write_whole
+
+_FORMAT = 1
+
+
+class FolderStore:
+    """The data folder. One process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        make_folder(folder)
+        make_folder(folder / "memory")
+
+    def network_choice(self) -> dict[str, Any] | None:
+        """What was chosen for this folder, or None when nothing was yet."""
+        path = self.folder / "network.json"
+        try:
+            choice = json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} cannot be read: {error}; delete it to choose the network afresh") from error
+        if not isinstance(choice, dict) or not isinstance(choice.get("network"), str):
+            raise OutputError(f"{path} names no network; delete it to choose the network afresh")
+        return choice
+
+    def keep_network_choice(self, *, network: str, weights: str | None) -> None:
+        """Fix the choice for this folder."""
+        data = json.dumps({"network": network, "weights": weights}, indent=1) + "\n"
+        write_whole(self.folder / "network.json", data.encode())
+
+    def pictures(self, camera: str) -> Path:
+        """The folder of a camera's pictures."""
+        return self.folder / "pictures" / camera
+
+    def load_memory(self, camera: str, memory: Memory, *, identity: EmbedderIdentity) -> bool:
+        """Fill a memory with what was saved for a camera; False if nothing was.
+
+        Raises:
+            WeightsMismatch: It was written with another network, layer, weights or fit.
+            OutputError: The file is damaged.
+        """
+        path = self._memory_path(camera)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
+                header = json.loads(str(saved["header"]))
+                vectors, regions, rows = saved["vectors"], saved["vector_regions"], saved["rows"]
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise OutputError(
+                f"{path} is damaged ({error}); delete it, and {camera} starts to remember afresh"
+            ) from error
+        written = header.get("identity")
+        if header.get("format") != _FORMAT or written != _plain(identity):
+            raise WeightsMismatch(
+                f"{path} was written with {_words(written)}, but {_words(_plain(identity))} is configured now; "
+                "distances between the two mean nothing. Go back to the old setting, or delete the file, and "
+                f"{camera} starts to remember afresh"
+            )
+        memory.restore(
+            vectors,
+            regions,
+            [
+                State(
+                    id=state["id"],
+                    rows=np.ascontiguousarray(row),
+                    made_at=datetime.fromisoformat(state["made_at"]) if state["made_at"] else None,
+                    made_s=state["made_s"],
+                    matched=state["matched"],
+                    verdict=state["verdict"],
+                )
+                for state, row in zip(header["states"], rows, strict=True)
+            ],
+        )
+        return True
+
+    def save_memory(self, camera: str, memory: Memory, *, identity: EmbedderIdentity) -> None:
+        """Write a camera's memory, whole or not at all."""
+        header = {
+            "format": _FORMAT,
+            "identity": _plain(identity),
+            "states": [
+                {
+                    "id": state.id,
+                    "made_at": state.made_at.isoformat() if state.made_at else None,
+                    "made_s": state.made_s,
+                    "matched": state.matched,
+                    "verdict": state.verdict,
+                }
+                for state in memory.states
+            ],
+        }
+        rows = [state.rows for state in memory.states]
+        data = io.BytesIO()
+        np.savez(
+            data,
+            header=np.array(json.dumps(header)),
+            vectors=memory.vectors,
+            vector_regions=memory.vector_regions,
+            rows=np.stack(rows) if rows else np.empty((0, memory.regions), dtype=np.int32),
+        )
+        write_whole(self._memory_path(camera), data.getvalue())
+
+    def _memory_path(self, camera: str) -> Path:
+        return self.folder / "memory" / f"{camera}.npz"
+
+
+def _plain(identity: EmbedderIdentity) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(identity)))
+    return plain
+
+
+def _words(identity: Mapping[str, Any] | None) -> str:
+    if not identity:
+        return "another version"
+    return "{network} {layer}, weights {weights_id}, {fit}, {grid[rows]}×{grid[columns]} regions".format(**identity)

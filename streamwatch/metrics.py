@@ -1,0 +1,95 @@
+"""Every metric and label. Only this module imports prometheus_client."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """The daemon's metrics, in a registry of their own. Labels are bounded: cameras come from the configuration."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        camera = ["camera"]
+        self.camera_up = Gauge(
+            "streamwatch_camera_up",
+            "1 while the camera's stream is open and gives pictures",
+            camera,
+            registry=self.registry,
+        )
+        self.frames = Counter(
+            "streamwatch_frames", "Frames decoded and offered to sampling", camera, registry=self.registry
+        )
+        self.samples = Counter("streamwatch_samples", "Frames that sampling kept", camera, registry=self.registry)
+        self.embedded = Counter(
+            "streamwatch_embedded", "Samples that were embedded and judged", camera, registry=self.registry
+        )
+        self.dropped = Counter(
+            "streamwatch_dropped",
+            "Samples replaced by a newer one before the network was free",
+            camera,
+            registry=self.registry,
+        )
+        self.events = Counter("streamwatch_events", "New label needed", camera, registry=self.registry)
+        self.event_failures = Counter(
+            "streamwatch_event_failures",
+            "Events that could not be written and are raised again",
+            camera,
+            registry=self.registry,
+        )
+        self.losses = Counter(
+            "streamwatch_camera_losses",
+            "Times that a camera's stream was lost or could not be opened",
+            camera,
+            registry=self.registry,
+        )
+        self.novelty = Gauge("streamwatch_novelty", "Novelty of the last judged sample", camera, registry=self.registry)
+        self.threshold = Gauge(
+            "streamwatch_threshold", "Novelty above which a label is needed", camera, registry=self.registry
+        )
+        self.states = Gauge(
+            "streamwatch_remembered_states", "States in the camera's memory", camera, registry=self.registry
+        )
+        self.last_sample_s = Gauge(
+            "streamwatch_last_sample_timestamp_seconds",
+            "Unix time of the last judged sample",
+            camera,
+            registry=self.registry,
+        )
+        self.embed_s = Histogram(
+            "streamwatch_embed_seconds",
+            "Time that the network took for a batch",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+        self.batch = Histogram(
+            "streamwatch_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
+        )
+        self.info = Gauge(
+            "streamwatch_network_info",
+            "1; the labels name the network in use",
+            ["network", "layer", "weights_id"],
+            registry=self.registry,
+        )
+
+    def add_camera(self, camera: str) -> None:
+        """Let a camera's series exist from the start, so that a camera that never answers is seen to be 0."""
+        for metric in (
+            self.camera_up,
+            self.frames,
+            self.samples,
+            self.embedded,
+            self.dropped,
+            self.events,
+            self.event_failures,
+            self.losses,
+            self.states,
+        ):
+            metric.labels(camera)
+
+    def exposition(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return generate_latest(self.registry)
