@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = _command(
         commands,
         "doctor",
-        "see whether everything needed is there and answers",
+        "see whether all that is needed is there and answers",
         "streamwatch doctor --config site.yaml",
     )
     doctor.add_argument("--config", type=Path, metavar="FILE", help="also check what this configuration names")

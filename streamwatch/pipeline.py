@@ -98,7 +98,7 @@ class CameraPipeline:
             raise
 
     def _look_through(self, size: tuple[int, int]) -> None:
-        """The network sees a part of the picture that depends on the picture's shape; zones are given in the picture."""
+        """What the network sees depends on the picture's shape; zones are given in the picture."""
         width, height = self._size = size
         self._seen = seen_box(self.identity.fit, width=width, height=height)
         self._decider.watch(

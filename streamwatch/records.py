@@ -39,7 +39,8 @@ class Frame:
     """One picture of one camera or file."""
 
     pts_s: float
-    """Seconds since the source's first frame: the file's own time stamps; for a live stream, the arrival on the monotonic clock."""
+    """Seconds since the source's first frame: of a file by its own time stamps, of a live stream by their arrival on
+    the monotonic clock."""
 
     captured_at: datetime | None
     """Wall-clock time in UTC, where the source has one; None for files."""

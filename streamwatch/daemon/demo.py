@@ -78,8 +78,12 @@ def demo(config_path: Path, *, seed: int = 0) -> int:
 def _make_clip(clip: Path, scene: YardScene, console: Console) -> Truth:
     make_folder(clip.parent)
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("making the clip", total=1.0)
-        truth = write_clip(clip, scene, progress=lambda share: progress.update(task, completed=share))
+        task = progress.add_task("making the clip")
+
+        def heard(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        truth = write_clip(clip, scene, progress=heard)
     console.print(f"made {clip}: {scene.duration_s:.0f} s of a simulated yard, {scene.width}×{scene.height}, H.264")
     return truth
 

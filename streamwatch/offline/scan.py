@@ -138,7 +138,7 @@ class _Samples:
         self._thread.start()
         ended = False
         while not ended:
-            batch = []
+            batch: list[Frame] = []
             while len(batch) < size:
                 try:
                     frame = self._queue.get(block=not batch)
