@@ -1,0 +1,110 @@
+"""What a camera's URL says: its kind, its credentials, and how it may be shown. No I/O but one look whether a path is a
+folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "udp"})
+SCHEMES = LIVE_SCHEMES | {"http", "https", "file"}
+
+FILE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".gif"})
+"""An HTTP address that ends so is a file; any other is a stream that does not end."""
+
+_SECRET = r"(?:us(?:e?r|ername)|login|account|pass|pwd|psw|token|secret|key|auth|sig|cred)"
+_IN_QUERY = re.compile(rf"(?i)([\w.%\[\]-]*{_SECRET}[\w.%\[\]-]*=)[^&;]*")
+# Some cameras put them into the path: /user=admin_password=…_channel=1.sdp
+_IN_PATH = re.compile(rf"(?i)([A-Za-z0-9.-]*{_SECRET}[A-Za-z0-9.-]*=).*?(?=_[A-Za-z]+=|[&;/?#]|$)")
+
+
+def scheme_of(url: str) -> str | None:
+    """Lower case, as `rtsp`; None for paths and device numbers."""
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
+    return match.group(1).lower() if match else None
+
+
+def is_device(url: str) -> bool:
+    """A camera of this machine: `0`, `/dev/video0`."""
+    return bool(re.fullmatch(r"\d{1,3}|/dev/video\d+|/dev/v4l/.+", url, re.ASCII))
+
+
+def is_live(url: str) -> bool:
+    """True for cameras and streams, which have no end of their own."""
+    scheme = scheme_of(url)
+    if scheme in {"http", "https"}:
+        path = re.split(r"[?#]", url, maxsplit=1)[0]
+        return Path(path).suffix.lower() not in FILE_SUFFIXES
+    return scheme in LIVE_SCHEMES or is_device(url)
+
+
+def local_path(url: str) -> Path:
+    """The path that a `file://` URL or a plain path names."""
+    if scheme_of(url) == "file":
+        return Path(unquote(re.sub(r"^(?i:file)://(?:localhost(?=/))?", "", url)))
+    return Path(url)
+
+
+def redact(text: str) -> str:
+    """The URL as messages may show it: without user, password and secret parameters; `rtsp://***@host/path?token=***`.
+
+    Where it is not clear what is password and what is path, more is hidden rather than less. Paths come out unchanged.
+    """
+    scheme = scheme_of(text)
+    if scheme is None or scheme == "file":
+        return text
+    head, rest = text[: len(scheme) + 3], text[len(scheme) + 3 :]
+    cut = re.search(r"[?#]", rest)
+    place, query = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, "")
+    if "@" in query and "@" not in place and not _is_host(re.split(r"/", place, maxsplit=1)[0]):
+        # A raw `?` or `#` inside the password.
+        place, query = rest, ""
+    if "@" in place:
+        place = "***@" + place.rpartition("@")[2]
+    authority, slash, path = place.partition("/")
+    return head + authority + slash + _IN_PATH.sub(r"\1***", path) + _IN_QUERY.sub(r"\1***", query)
+
+
+def split_credentials(url: str) -> tuple[str, str | None, str | None]:
+    """(URL without credentials, user, password), the latter two decoded; None where the URL has none.
+
+    Takes passwords that somebody forgot to percent-encode, as long as it stays clear where the host begins.
+    """
+    scheme = scheme_of(url)
+    if scheme is None or scheme == "file":
+        return url, None, None
+    head, rest = url[: len(scheme) + 3], url[len(scheme) + 3 :]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        end = authority.rindex("@")
+    elif "@" in rest and not _is_host(authority):
+        end = rest.rindex("@")
+    else:
+        return url, None, None
+    user, colon, password = rest[:end].partition(":")
+    return head + rest[end + 1 :], unquote(user), unquote(password) if colon else None
+
+
+def with_credentials(url: str, *, username: str | None, password: str | None) -> str:
+    """The URL to open: credentials percent-encoded; `username` and `password`, taken as they are, win over the URL's
+    own.
+    """
+    bare, url_user, url_password = split_credentials(url)
+    user = username if username is not None else url_user
+    secret = password if password is not None else url_password
+    if user is None and secret is None:
+        return bare
+    scheme = scheme_of(bare)
+    if scheme is None:
+        return bare
+    userinfo = quote(user or "", safe="")
+    if secret is not None:
+        userinfo += ":" + quote(secret, safe="")
+    return f"{bare[: len(scheme) + 3]}{userinfo}@{bare[len(scheme) + 3 :]}"
+
+
+def _is_host(authority: str) -> bool:
+    """`host`, `host:554` or `[::1]:554`, rather than the `user:pa` that a `/` in a password leaves."""
+    return bool(re.fullmatch(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:]*)(?::\d{0,5})?", authority))
