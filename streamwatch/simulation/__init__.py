@@ -1,4 +1,4 @@
-"""A construction yard made by code: a realistic fixed-camera clip with exact ground truth, for the demo, tests and benches.
+"""A construction yard made by code: a realistic fixed-camera clip with exact truth, for the demo, tests and benches.
 
     scene = YardScene(seed=3)                    # the demo's scenario, 1280×720, 10 fps, 120 s
     truth = write_clip("yard.mp4", scene)        # real H.264

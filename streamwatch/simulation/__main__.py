@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     for interval in truth.intervals:
         mark = "new" if interval.new else "known"
-        print(f"{interval.start_s:7.1f} s – {interval.end_s:7.1f} s  {mark:5}  {', '.join(sorted(interval.state)) or '–'}")
+        print(
+            f"{interval.start_s:7.1f} s – {interval.end_s:7.1f} s  {mark:5}  {', '.join(sorted(interval.state)) or '–'}"
+        )
     return 0
 
 

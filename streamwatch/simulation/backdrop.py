@@ -11,7 +11,7 @@ from streamwatch.imaging import load_cv2
 from streamwatch.records import RGB
 from streamwatch.simulation.geometry import Float, Projection, ground_noise, periodic_noise
 from streamwatch.simulation.models import corrugated
-from streamwatch.simulation.solids import Colour, Model, Paint, Point, block, extruded, finish, render_model
+from streamwatch.simulation.solids import Colour, Model, Paint, Point, block, darker, extruded, finish, render_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Backdrop:
     """The uppermost rows: how much of the sky shows, 255 is all."""
 
     sky: RGB
-    """The sky's texture, twice as wide as the picture, repeating without a seam."""
+    """The sky's texture, three pictures wide and a pixel more; the last of them repeats the first."""
 
 
 def make_backdrop(projection: Projection, *, seed: int) -> Backdrop:
@@ -67,7 +67,8 @@ def _mix(base: Float, share: Float, colour: Colour) -> Float:
 def _smooth(values: Float, low: float, high: float) -> Float:
     """0 below low, 1 above high, a soft step between."""
     share = np.clip((values - low) / (high - low), 0, 1)
-    return (share * share * (3 - 2 * share)).astype(np.float32)
+    step: Float = (share * share * (3 - 2 * share)).astype(np.float32)
+    return step
 
 
 def _ground(projection: Projection, rng: np.random.Generator) -> RGB:
@@ -94,19 +95,28 @@ def _ground(projection: Projection, rng: np.random.Generator) -> RGB:
         fading = (1 - _smooth(z, 19.5, 21.5)) * np.clip(0.8 + 0.3 * small, 0, 1)
         for side in (-0.5, 0.5):
             offset = np.where(np.isfinite(z), x - middle_x - side * spread, 99.0)
-            tread = 0.75 + 0.25 * np.sin(np.where(np.isfinite(z), z, 0) * 34 + offset * 6) * np.clip(per_m / 60 - 0.6, 0, 1)
+            tread = 0.75 + 0.25 * np.sin(np.where(np.isfinite(z), z, 0) * 34 + offset * 6) * np.clip(
+                per_m / 60 - 0.6, 0, 1
+            )
             ruts += fading * tread * np.exp(-((offset / 0.17) ** 2))
     picture = _mix(picture, 0.65 * np.clip(ruts, 0, 1), (94, 80, 64))
     # A concrete apron before the hut.
-    apron = _smooth(x, -15.2, -15.0) * (1 - _smooth(x, -7.4, -7.2)) * _smooth(z, 25.2, 25.35) * (1 - _smooth(z, 31, 31.2))
+    apron = (
+        _smooth(x, -15.2, -15.0) * (1 - _smooth(x, -7.4, -7.2)) * _smooth(z, 25.2, 25.35) * (1 - _smooth(z, 31, 31.2))
+    )
     picture = _mix(picture, 0.85 * apron, (170, 168, 162))
     picture = _mix(picture, _smooth(z + 0.9 * middle, 32.2, 34.5), (118, 122, 84))
     picture = _mix(picture, 0.6 * _smooth(z, 45, 160), (150, 158, 140))
-    tone = 1 + 0.055 * broad + 0.05 * middle + 0.05 * small + 0.03 * fine + 0.06 * grit + 0.09 * stones
-    chips = _smooth(stones + 0.6 * grit, 1.7, 2.3) * (1 - road)
-    picture = picture * np.clip(tone, 0.5, 1.5)[..., None]
+    tone: Float = 1 + 0.055 * broad + 0.05 * middle + 0.05 * small + 0.03 * fine + 0.06 * grit + 0.09 * stones
+    chips: Float = _smooth(stones + 0.6 * grit, 1.7, 2.3) * (1 - road)
+    picture = (picture * np.clip(tone, 0.5, 1.5)[..., None]).astype(np.float32)
     picture = _mix(picture, 0.35 * chips, (206, 200, 188))
-    for px, pz, width, depth in ((-1.6, 16.6, 1.5, 0.8), (3.1, 10.6, 1.0, 0.45), (-6.4, 21.9, 1.3, 0.5), (8.2, 17.4, 1.6, 0.7)):
+    for px, pz, width, depth in (
+        (-1.6, 16.6, 1.5, 0.8),
+        (3.1, 10.6, 1.0, 0.45),
+        (-6.4, 21.9, 1.3, 0.5),
+        (8.2, 17.4, 1.6, 0.7),
+    ):
         away = np.sqrt(((x - px) / width) ** 2 + ((np.where(np.isfinite(z), z, 1e3) - pz) / depth) ** 2)
         away = away + 0.16 * middle + 0.12 * small
         picture = _mix(picture, 0.6 * (1 - _smooth(away, 0.9, 1.35)), (88, 76, 62))
@@ -125,15 +135,17 @@ def _sky(projection: Projection, rng: np.random.Generator, rows: int) -> RGB:
     columns = np.broadcast_to(np.arange(width, dtype=np.float32) * (1024 / width), (rows, width))
     wrapped = np.pad(noise, ((0, 2), (0, 2)), mode="wrap")
     cover = cv2.remap(wrapped, np.ascontiguousarray(columns), np.ascontiguousarray(lines), cv2.INTER_LINEAR)
-    sky: Float = np.array([128, 160, 196], np.float32) * (1 - down[..., None]) + np.array([206, 215, 222], np.float32) * (
-        down[..., None]
+    sky: Float = (
+        np.array([128, 160, 196], np.float32) * (1 - down[..., None])
+        + np.array([206, 215, 222], np.float32) * (down[..., None])
     )
     sky = np.broadcast_to(sky, (rows, width, 3)).copy()
     body = _smooth(cover, -0.35, 1.1) * (0.92 - 0.35 * down)
     sky = _mix(sky, body, (238, 239, 240))
     shaded = _smooth(np.roll(cover, -max(1, rows // 24), axis=0), 0.5, 2.2)
     sky = _mix(sky, 0.45 * shaded * (1 - 0.5 * down), (176, 182, 190))
-    return np.clip(sky, 0, 255).astype(np.uint8)
+    once = np.clip(sky, 0, 255).astype(np.uint8)
+    return np.concatenate([once, once[:, : projection.width + 1]], axis=1)
 
 
 def _far_hills(buffer: NDArray[np.uint8], projection: Projection, rng: np.random.Generator) -> None:
@@ -214,11 +226,11 @@ def _trees(buffer: NDArray[np.uint8], projection: Projection, rng: np.random.Gen
                     if tone > 0.5 + 0.4 * rng.uniform() - 0.35 * (dx + dy):
                         continue
                     lit = tone * (1 + rng.normal(0, 0.08))
-                    colour = [int(part * lit) for part in (106, 124, 78)]
+                    leaf_colour = darker((106, 124, 78), float(lit))
                     at_x = int(x * scale_x + dx * tall * 0.42 * scale_y)
                     at_y = int(base - tall * 0.62 * scale_y + dy * tall * 0.42 * scale_y)
                     leaf = max(1, int(scale_y * tall * rng.uniform(0.03, 0.075)))
-                    cv2.circle(buffer, (at_x, at_y), leaf, (*colour, 255), -1)
+                    cv2.circle(buffer, (at_x, at_y), leaf, (*leaf_colour, 255), -1)
     hedge = periodic_noise(rng, size=(8, buffer.shape[1]), cell=max(8, buffer.shape[1] // 60), octaves=6)[0]
     for offset, colour in ((0.010, (72, 88, 60)), (0.005, (88, 104, 68))):
         tops = base - (offset + 0.0022 * hedge) * scale_y
@@ -343,7 +355,9 @@ def _heap(colour: Colour, seed: int) -> Model:
         inside = y < 1.45 * max(0.0, 1 - (x / 2.5) ** 2) ** 0.65
         if inside:
             lit = 0.82 - 0.12 * x + 0.12 * y + rng.normal(0, 0.08)
-            side.disc(x, y, float(rng.uniform(0.03, 0.12)), (int(colour[0] * lit), int(colour[1] * lit), int(colour[2] * lit)))
+            side.disc(
+                x, y, float(rng.uniform(0.03, 0.12)), (int(colour[0] * lit), int(colour[1] * lit), int(colour[2] * lit))
+            )
     return (extruded(outline, half_width=0.35, colours=[colour], side=side),)
 
 
@@ -352,7 +366,11 @@ def _cone() -> Model:
     side.polygon([(-0.16, 0.04), (0.16, 0.04), (0.04, 0.75), (-0.04, 0.75)], (226, 84, 32))
     side.polygon([(-0.105, 0.3), (0.105, 0.3), (0.075, 0.47), (-0.075, 0.47)], (236, 236, 232))
     side.rectangle(-0.22, 0.0, 0.22, 0.05, (48, 44, 42))
-    return (extruded([(-0.2, 0.0), (0.2, 0.0), (0.04, 0.75), (-0.04, 0.75)], half_width=0.02, colours=[(180, 70, 30)], side=side),)
+    return (
+        extruded(
+            [(-0.2, 0.0), (0.2, 0.0), (0.04, 0.75), (-0.04, 0.75)], half_width=0.02, colours=[(180, 70, 30)], side=side
+        ),
+    )
 
 
 def _furniture() -> list[tuple[Model, float, float, float]]:
@@ -363,8 +381,8 @@ def _furniture() -> list[tuple[Model, float, float, float]]:
         (_heap((140, 136, 130), 32), 7.4, 31.4, 0.0),
         (_hut(), -11.3, 29.0, 0.0),
         (_toilet(), -6.4, 30.0, 0.0),
-        (_cone(), -7.0, 20.1, 0.0),
-        (_cone(), -2.6, 20.1, 0.0),
-        (_cone(), 2.0, 20.1, 0.0),
-        (_cone(), 6.8, 20.1, 0.0),
+        (_cone(), -4.2, 28.3, 0.0),
+        (_cone(), -1.4, 28.3, 0.0),
+        (_cone(), 1.4, 28.3, 0.0),
+        (_cone(), 4.2, 28.3, 0.0),
     ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamwatch.imaging import load_cv2
 from streamwatch.records import RGB
-from streamwatch.simulation.geometry import Float, periodic_noise
+from streamwatch.simulation.geometry import Float, periodic_noise, shifted
 from streamwatch.simulation.scenario import Light
 
 CLOCK_START = datetime(2026, 5, 11, 9, 14, 37, tzinfo=UTC)
@@ -50,7 +50,9 @@ class CameraEffects:
 
     def _gain(self, t_s: float) -> NDArray[np.uint8]:
         light, phases = self._light, self._phases
-        drift = 0.65 * math.sin(2 * math.pi * t_s / 97 + phases[0]) + 0.35 * math.sin(2 * math.pi * t_s / 37 + phases[1])
+        drift = 0.65 * math.sin(2 * math.pi * t_s / 97 + phases[0]) + 0.35 * math.sin(
+            2 * math.pi * t_s / 37 + phases[1]
+        )
         warm = light.tint * math.sin(2 * math.pi * t_s / 141 + phases[2])
         at = (t_s * 3.1 + phases[3] * 40) % self._clouds.shape[1]
         whole, part = int(at), at - int(at)
@@ -65,17 +67,12 @@ class CameraEffects:
         return np.clip(gains + 0.5, 0, 255).astype(np.uint8)
 
     def _sway(self, picture: RGB, t_s: float, frame: int) -> RGB:
-        cv2 = load_cv2()
         reach = self._light.shake_px * self._width / 1280
         jitter = np.random.default_rng((self._seed, 0x5A, frame)).normal(0, 0.15, 2)
         phases = self._phases
         across = reach * (math.sin(2 * math.pi * t_s / 2.3 + phases[4]) + jitter[0])
         down = 0.6 * reach * (math.sin(2 * math.pi * t_s / 1.7 + phases[5]) + jitter[1])
-        matrix = np.array([[1, 0, across], [0, 1, down]], np.float32)
-        moved: RGB = cv2.warpAffine(
-            picture, matrix, (self._width, self._height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return moved
+        return shifted(picture, across=float(across), down=float(down))
 
     @cached_property
     def _noise_fields(self) -> list[tuple[RGB, RGB]]:

@@ -73,7 +73,9 @@ def _put(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}. Name a file in a folder that exists and is writable.") from error
+        raise OutputError(
+            f"cannot write {path}: {reason}. Name a file in a folder that exists and is writable."
+        ) from error
     finally:
         with suppress(OSError):
             partial.unlink()
@@ -92,9 +94,13 @@ def _encode(path: Path, scene: YardScene, *, codec: str, gop_s: float, crf: int,
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             _write_frames(container, scene, codec=codec, gop_s=gop_s, crf=crf, progress=progress)
     except (av.codec.codec.UnknownCodecError, av.error.EncoderNotFoundError) as error:
-        raise UsageError(f"the encoder {codec!r} is not in this FFmpeg, expected one such as libx264 or mpeg4") from error
+        raise UsageError(
+            f"the encoder {codec!r} is not in this FFmpeg, expected one such as libx264 or mpeg4"
+        ) from error
     except av.error.ArgumentError as error:
-        raise UsageError(f"the encoder {codec!r} refused its options (crf {crf}, {scene.fps:g} fps): {error}") from error
+        raise UsageError(
+            f"the encoder {codec!r} refused its options (crf {crf}, {scene.fps:g} fps): {error}"
+        ) from error
 
 
 def _write_frames(
@@ -111,6 +117,8 @@ def _write_frames(
         raise UsageError(f"the encoder {codec!r} makes no video, expected one such as libx264 or mpeg4")
     stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
     stream.time_base = stream.codec_context.time_base = 1 / rate
+    # A fixed number, so that the same scene gives the same file on every machine.
+    stream.codec_context.thread_count, stream.codec_context.thread_type = 2, "FRAME"
     # What OpenCV's conversion makes: BT.601 in the narrow range.
     stream.codec_context.colorspace = 6
     stream.codec_context.color_range = 1

@@ -33,6 +33,24 @@ def model(kind: str, colour: int = 0) -> Model:
     return _MAKERS[kind](liveries[colour % len(liveries)])
 
 
+@cache
+def crane_hook() -> Model:
+    """What a load hangs from: a rope from above, the hook block, and slings to both ends of the load."""
+    rope: Colour = (44, 44, 46)
+    slings = [
+        extruded(sling, half_width=0.02, colours=[rope])
+        for sling in (
+            [(-1.62, 1.2), (-1.56, 1.2), (0.03, 3.3), (-0.03, 3.3)],
+            [(1.56, 1.2), (1.62, 1.2), (0.03, 3.3), (-0.03, 3.3)],
+        )
+    ]
+    return (
+        block((-0.03, 0.03), (3.6, 16.0), half_width=0.03, colour=rope),
+        *slings,
+        block((-0.15, 0.15), (3.2, 3.65), half_width=0.14, colour=(206, 160, 36)),
+    )
+
+
 def _wheel(paint: Paint, x: float, radius: float) -> None:
     paint.disc(x, radius, radius + 0.07, (24, 24, 25))
     paint.disc(x, radius, radius, TYRE)
@@ -195,9 +213,7 @@ def _forklift(colour: Colour) -> Model:
     roll_cage.rectangle(-0.55, 1.0, -0.25, 1.55, (36, 36, 38))
     roll_cage.rectangle(-0.35, 1.15, -0.02, 1.65, (232, 120, 30))
     roll_cage.disc(-0.16, 1.8, 0.13, (232, 214, 60))
-    mast = [
-        block((1.0, 1.14), (0.08, 2.35), half_width=0.05, colour=(66, 66, 68), offset_z=z) for z in (0.38, -0.38)
-    ]
+    mast = [block((1.0, 1.14), (0.08, 2.35), half_width=0.05, colour=(66, 66, 68), offset_z=z) for z in (0.38, -0.38)]
     forks = [block((1.14, 2.2), (0.06, 0.12), half_width=0.06, colour=black, offset_z=z) for z in (0.3, -0.3)]
     cage = extruded(
         [(-0.6, 2.1), (0.45, 2.1), (0.45, 2.16), (-0.6, 2.16)], half_width=0.5, colours=[black], side=roll_cage

@@ -74,9 +74,7 @@ def walker_at(walker: Walker, projection: Projection, t_s: float) -> Placed | No
     share = walked / length
     x = (-reach + 2 * reach * share) * (1 if walker.to_right else -1)
     z = walker.z_start_m + (walker.z_end_m - walker.z_start_m) * share
-    return Placed(
-        kind="person", x_m=x, z_m=z, colour=walker.outfit, walked_m=walked, to_right=walker.to_right
-    )
+    return Placed(kind="person", x_m=x, z_m=z, colour=walker.outfit, walked_m=walked, to_right=walker.to_right)
 
 
 def vehicle_at(vehicle: VehiclePass, projection: Projection, t_s: float) -> Placed | None:
@@ -144,6 +142,4 @@ def _out_of_sight_m(thing: LastingObject, projection: Projection) -> float:
 
 
 def _moved(rest: Placed, *, x: float, lift: float = 0.0) -> Placed:
-    return Placed(
-        kind=rest.kind, x_m=x, z_m=rest.z_m, yaw=rest.yaw, lift_m=lift, scale=rest.scale, colour=rest.colour
-    )
+    return Placed(kind=rest.kind, x_m=x, z_m=rest.z_m, yaw=rest.yaw, lift_m=lift, scale=rest.scale, colour=rest.colour)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def render_person(
     cv2 = load_cv2()
     feet = projection.pixels(np.array([[x, 0.0, z]], np.float32))[0]
     per_m = projection.px_per_m(z)
-    corners = np.array([feet + (-0.6 * per_m, -1.95 * per_m), feet + (0.6 * per_m, 0.08 * per_m)], np.float32)
+    corners = feet + np.array([(-0.6, -1.95), (0.6, 0.08)], np.float32) * np.float32(per_m)
     box = cut(projection, corners)
     if box is None:
         return None
@@ -51,7 +52,7 @@ def render_person(
 
     def limb(points: list[tuple[float, float]], width: float, colour: Colour) -> None:
         thickness = max(1, round(width * per_m * size))
-        for start, end in zip(points, points[1:], strict=False):
+        for start, end in pairwise(points):
             cv2.line(buffer, at(*start), at(*end), (*colour, 255), thickness, cv2.LINE_8, _SHIFT)
 
     vest, trousers, helmet = OUTFITS[outfit % len(OUTFITS)]

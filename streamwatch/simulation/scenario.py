@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-CARRIERS = {"pallet": "forklift", "pipes": "forklift", "van": "itself", "pickup": "itself", "skip": "crane", "container": "crane"}
+CARRIERS = {
+    "pallet": "forklift",
+    "pipes": "forklift",
+    "van": "itself",
+    "pickup": "itself",
+    "skip": "crane",
+    "container": "crane",
+}
 """Each kind of lasting object, and what brings it."""
 
 TRANSIT_S = {"forklift": 5.4, "itself": 4.5, "crane": 7.0}
@@ -13,6 +21,7 @@ TRANSIT_S = {"forklift": 5.4, "itself": 4.5, "crane": 7.0}
 
 VEHICLES = {"truck": 7.2, "van": 5.2, "pickup": 4.9, "excavator": 4.4, "forklift": 3.6}
 """Vehicles that may pass, and their length in metres."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stay:
@@ -50,7 +59,7 @@ class LastingObject:
     def __post_init__(self) -> None:
         if self.kind not in CARRIERS:
             raise ValueError(f"object {self.name} is a {self.kind!r}, expected one of {', '.join(CARRIERS)}")
-        for earlier, later in zip(self.stays, self.stays[1:], strict=False):
+        for earlier, later in pairwise(self.stays):
             if earlier.leaves_s is None or later.arrives_s - self.transit_s < earlier.leaves_s + self.transit_s:
                 raise ValueError(f"object {self.name} returns before it has left: {earlier} then {later}")
 
@@ -97,7 +106,9 @@ class VehiclePass:
         if self.kind not in VEHICLES:
             raise ValueError(f"the vehicle {self.kind!r} is unknown, expected one of {', '.join(VEHICLES)}")
         if self.speed_mps * 2.5 < VEHICLES[self.kind]:
-            raise ValueError(f"a {self.kind} at {self.speed_mps} m/s hides one place for more than 2.5 s: drive it faster")
+            raise ValueError(
+                f"a {self.kind} at {self.speed_mps} m/s hides one place for more than 2.5 s: drive it faster"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +127,7 @@ class Light:
     cloud_shadow: float = 0.20
     """How much darker the middle of a cloud's shadow is."""
 
-    noise: float = 2.6
+    noise: float = 2.0
     """Standard deviation of the sensor's noise, in grey levels of 255."""
 
     shake_px: float = 0.25

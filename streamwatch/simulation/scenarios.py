@@ -26,7 +26,9 @@ def default_scenario(*, duration_s: float = 120.0) -> Scenario:
         LastingObject(name="van", kind="van", x_m=4.6, z_m=18.5, stays=(Stay(arrives_s=50.0, leaves_s=75.0),)),
         LastingObject(name="skip", kind="skip", x_m=-4.3, z_m=14.0, from_right=False, stays=(Stay(arrives_s=96.0),)),
     )
-    return Scenario(duration_s=duration_s, lasting=lasting, walkers=_walkers(duration_s), vehicles=_vehicles(duration_s))
+    return Scenario(
+        duration_s=duration_s, lasting=lasting, walkers=_walkers(duration_s), vehicles=_vehicles(duration_s)
+    )
 
 
 def _walkers(duration_s: float) -> tuple[Walker, ...]:

@@ -13,12 +13,12 @@ from streamwatch.records import RGB, Box
 from streamwatch.simulation.backdrop import Backdrop, make_backdrop
 from streamwatch.simulation.camera import CameraEffects
 from streamwatch.simulation.geometry import Projection
-from streamwatch.simulation.models import model
+from streamwatch.simulation.models import crane_hook, model
 from streamwatch.simulation.motion import Placed, deliveries, passers, resting_place
 from streamwatch.simulation.people import render_person
 from streamwatch.simulation.scenario import LastingObject, Scenario
 from streamwatch.simulation.scenarios import default_scenario
-from streamwatch.simulation.solids import Sprite, block, render_model
+from streamwatch.simulation.solids import Sprite, render_model
 from streamwatch.simulation.truth import Truth, intervals_of
 
 _CLOUD_SPEED = 0.0042
@@ -131,10 +131,8 @@ class YardScene:
                 to_right=placed.to_right,
             )
         if placed.kind == "hook":
-            rope = block((-0.03, 0.03), (3.2, 14.0), half_width=0.03, colour=(44, 44, 46))
-            hook = block((-0.16, 0.16), (2.75, 3.25), half_width=0.14, colour=(206, 160, 36))
             return render_model(
-                self.projection, (rope, hook), x=placed.x_m, z=placed.z_m, lift=placed.lift_m, shadow=False
+                self.projection, crane_hook(), x=placed.x_m, z=placed.z_m, lift=placed.lift_m, shadow=False
             )
         return render_model(
             self.projection,
@@ -196,10 +194,10 @@ class YardScene:
     def _paint_sky(self, picture: RGB, t_s: float) -> None:
         cv2 = load_cv2()
         sky, keep = self._backdrop.sky, self._backdrop.sky_keep
-        at = (t_s * _CLOUD_SPEED * self.width) % self.width
-        matrix = np.array([[1, 0, -at], [0, 1, 0]], np.float32)
-        size = (self.width, keep.shape[0])
-        shown = cv2.warpAffine(sky, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        at = (t_s * _CLOUD_SPEED * self.width) % (2 * self.width)
+        whole, part = int(at), at - int(at)
+        first, second = sky[:, whole : whole + self.width], sky[:, whole + 1 : whole + 1 + self.width]
+        shown = cv2.addWeighted(first, 1 - part, second, part, 0)
         cv2.multiply(shown, keep, dst=shown, scale=1 / 255)
         area = picture[: keep.shape[0]]
         cv2.add(area, shown, dst=area)

@@ -147,9 +147,7 @@ def block(
     """A box. `end` paints both ends, its x running across; `top` paints the lid, its x running across too."""
     paint = {number: p for number, p in ((1, end), (3, end), (2, top)) if p is not None}
     profile = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]
-    return extruded(
-        profile, half_width=half_width, colours=[colour], side=side, offset_z=offset_z, edge_paint=paint
-    )
+    return extruded(profile, half_width=half_width, colours=[colour], side=side, offset_z=offset_z, edge_paint=paint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +255,7 @@ def render_model(
     eye = np.array([0, projection.height_m, 0], np.float32)
 
     def world(points: Float) -> Float:
-        return (points * scale) @ turn + place
+        return ((points * scale) @ turn + place).astype(np.float32)
 
     bodies = [[(face, world(face.corners), face.normal @ turn) for face in part] for part in model]
     hulls = [np.concatenate([corners for _, corners, _ in body]) for body in bodies]

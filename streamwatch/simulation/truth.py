@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 from streamwatch.records import Box
 from streamwatch.simulation.scenario import Scenario
@@ -72,7 +73,7 @@ def intervals_of(scenario: Scenario) -> tuple[StateInterval, ...]:
     times = sorted(edges)
     found: list[StateInterval] = []
     seen: set[frozenset[str]] = set()
-    for start, end in zip(times, times[1:], strict=False):
+    for start, end in pairwise(times):
         middle = (start + end) / 2
         if any(begin < middle < finish for begin, finish in moving if math.isfinite(begin)):
             continue
