@@ -112,9 +112,10 @@ def _write_frames(
     rate = Fraction(scene.fps).limit_denominator(1001)
     gop = max(1, round(gop_s * scene.fps))
     options = {**_X264, "crf": str(crf), "keyint_min": str(gop)} if codec == "libx264" else {"bf": "0"}
-    stream = container.add_stream(codec, rate=rate, options={**options, "g": str(gop)})
-    if not isinstance(stream, av.VideoStream):
+    if av.Codec(codec, "w").type != "video":
         raise UsageError(f"the encoder {codec!r} makes no video, expected one such as libx264 or mpeg4")
+    stream = container.add_stream(codec, rate=rate, options={**options, "g": str(gop)})
+    assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
     stream.time_base = stream.codec_context.time_base = 1 / rate
     # A fixed number, so that the same scene gives the same file on every machine.

@@ -122,7 +122,7 @@ def _delivery(thing: LastingObject, projection: Projection, since_rest_s: float)
             yield Placed(kind="hook", x_m=rest.x_m + sway, z_m=rest.z_m, lift_m=lift, scale=thing.scale)
         elif since_rest_s < _HOOK_LEAVES_S:
             lift = _out_of_sight_m(thing, projection) * (since_rest_s / _HOOK_LEAVES_S) ** 1.3
-            yield Placed(kind="hook", x_m=rest.x_m, z_m=rest.z_m, lift_m=lift + 0.25, scale=thing.scale)
+            yield Placed(kind="hook", x_m=rest.x_m, z_m=rest.z_m, lift_m=lift, scale=thing.scale)
     else:
         driving = travel - _LOWERING_S
         if moving:

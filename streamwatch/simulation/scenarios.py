@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from streamwatch.simulation.geometry import Projection
 from streamwatch.simulation.scenario import (
     CARRIERS,
     TRANSIT_S,
@@ -59,8 +60,33 @@ def _vehicles(duration_s: float) -> tuple[VehiclePass, ...]:
     return tuple(vehicle for vehicle in plan if vehicle.starts_s < duration_s)
 
 
-PLACES = ((-4.3, 13.6), (0.9, 12.6), (4.6, 13.8), (-5.2, 18.8), (0.6, 19.0), (6.0, 18.8))
-"""Where `random_scenario` sets things down, (x, z): far enough apart that no two overlap on the ground."""
+_FRONT = ((-4.3, 13.4), (0.6, 12.6), (4.6, 13.4))
+_BACK = ((-5.6, 18.8), (0.4, 19.0), (6.2, 18.8))
+"""Where `random_scenario` sets things down, (x, z) in metres: no two overlap on the ground."""
+
+_JITTER_S = 2.0
+_SEEN_M = {
+    "pallet": (1.25, 1.5, _FRONT),
+    "pipes": (3.0, 1.4, _FRONT),
+    "skip": (3.7, 1.75, _FRONT),
+    "van": (5.2, 2.7, _BACK),
+    "pickup": (4.9, 2.2, _BACK),
+    "container": (3.2, 2.8, _BACK),
+}
+"""Each kind's width and height as the camera sees it, in metres at scale 1, and where it may stand."""
+
+
+def _scale(kind: str, z: float, *, frame_share: float) -> float:
+    """The scale at which a thing's box covers a share of a 16:9 frame, within what looks like the thing."""
+    wide, tall, _ = _SEEN_M[kind]
+    focal = Projection(width=1280, height=720).focal
+    share_at_1 = wide * tall * (focal / z) ** 2 * 16 / 9
+    low, high = (0.85, 1.12) if CARRIERS[kind] == "itself" else (0.8, 1.7)
+    return float(np.clip(np.sqrt(frame_share / share_at_1), low, high))
+
+
+def _taken(lasting: list[LastingObject], place: tuple[float, float]) -> bool:
+    return any((thing.x_m, thing.z_m) == place and thing.stays[-1].leaves_s is None for thing in lasting)
 
 
 def random_scenario(
@@ -69,7 +95,7 @@ def random_scenario(
     *,
     changes: int = 4,
     return_share: float = 0.3,
-    settle_s: float = 14.0,
+    settle_s: float = 12.0,
 ) -> Scenario:
     """A scenario drawn from a seed, for benches: other places, kinds, sizes, passers-by and light each time.
 
@@ -83,30 +109,29 @@ def random_scenario(
     """
     rng = np.random.default_rng((seed, 0x5CE7E))
     longest = max(TRANSIT_S.values())
-    spacing = max(settle_s + longest, duration_s / (changes + 1))
-    times = [spacing * (i + 0.85) + rng.uniform(0, 2.0) for i in range(changes)]
+    spacing = max(settle_s + 2 * longest + _JITTER_S, duration_s / (changes + 0.5))
+    times = [float(spacing * (i + 0.6) + rng.uniform(0, _JITTER_S)) for i in range(changes)]
     times = [t for t in times if t + settle_s <= duration_s]
-    free = [int(place) for place in rng.permutation(len(PLACES))]
-    kinds = [str(kind) for kind in rng.permutation(sorted(CARRIERS))]
+    kinds = sorted(CARRIERS)
     lasting: list[LastingObject] = []
     standing: list[int] = []
-    for number, at in enumerate(times):
+    for at in times:
+        free = [(kind, place) for kind in kinds for place in _SEEN_M[kind][2] if not _taken(lasting, place)]
         if standing and (not free or rng.random() < return_share):
             last = standing.pop()
             arrived = lasting[last].stays[0].arrives_s
             lasting[last] = replace(lasting[last], stays=(Stay(arrives_s=arrived, leaves_s=at),))
             continue
-        place, kind = free.pop(), kinds[number % len(kinds)]
-        x, z = PLACES[place]
+        kind, (x, z) = free[int(rng.integers(len(free)))]
         standing.append(len(lasting))
         lasting.append(
             LastingObject(
-                name=f"{kind}-{place}",
+                name=f"{kind} {len(lasting) + 1}",
                 kind=kind,
                 x_m=x,
                 z_m=z,
                 from_right=x > 0,
-                scale=float(rng.uniform(0.85, 1.25)),
+                scale=_scale(kind, z, frame_share=float(rng.uniform(0.02, 0.08))),
                 colour=int(rng.integers(3)),
                 stays=(Stay(arrives_s=at),),
             )
