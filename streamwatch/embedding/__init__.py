@@ -83,7 +83,7 @@ def load_embedder(
         unit_length: Scale each region's vector to length 1.
         sha256: The weights file's hash, 64 hex digits; another file is refused before it is parsed.
         preprocessing: A name in `embedding.preprocessing`, where the file's own is not known or not right.
-        batch_size: Pictures that go through the network at once; None for 8 on the CPU and 32 on CUDA.
+        batch_size: Pictures that go through the network at once; None for 4 on the CPU and 32 on CUDA.
         cache: Folder for downloads; None for the user's cache folder.
         progress: Hears of a download's bytes; None draws a bar where stderr is a terminal.
 

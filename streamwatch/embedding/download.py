@@ -75,13 +75,13 @@ def download(
             try:
                 _fetch(url, part, sha256, hear, timeout_s, sleep)
             except _Damaged:
-                _remove(part)
+                _discard(part)
                 if not resumed:
                     raise
                 # The piece from an earlier run may be what is wrong: once more, from the first byte.
                 _fetch(url, part, sha256, hear, timeout_s, sleep)
         except _Damaged as error:
-            _remove(part)
+            _discard(part)
             raise WeightsMissing(
                 f"what {url} sent has SHA-256 {error}, expected one beginning with {sha256}; it was removed unread. "
                 f"Try again later, or {_by_hand(target, sha256)}"
@@ -96,7 +96,7 @@ def download(
             ) from None
         with _writing(target.parent):
             os.replace(part, target)
-            _remove(_etag_file(part))
+            _discard(part)
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -119,10 +119,11 @@ def _fetch(
             _one_connection(url, part, progress, timeout_s)
             break
         except urllib.error.HTTPError as error:
+            error.close()  # It holds the connection.
             if error.code == 416 and before:  # Nothing lies behind what is here: it is all of the file, or another one.
                 if _sha256(part).startswith(sha256):
                     return
-                _remove(part)
+                _discard(part)
                 continue
             if error.code < 500 and error.code not in (408, 429):
                 raise
@@ -152,7 +153,7 @@ def _one_connection(url: str, part: Path, progress: Progress, timeout_s: float) 
     with urllib.request.urlopen(request, timeout=timeout_s) as response:
         if not (have and response.status == 206 and _begins_at(response.headers.get("Content-Range", ""), have)):
             if response.status != 200:
-                _remove(part)  # A piece that was not asked for: the next attempt asks for all.
+                _discard(part)  # A piece that was not asked for: the next attempt asks for all.
                 raise http.client.HTTPException(f"a piece came that does not join byte {have}")
             have = 0
         length = response.headers.get("Content-Length")
@@ -198,13 +199,14 @@ def _read_etag(part: Path) -> str | None:
 
 
 def _write_etag(part: Path, etag: str | None) -> None:
-    _remove(_etag_file(part))
+    _etag_file(part).unlink(missing_ok=True)
     if etag and etag.isascii():
         _etag_file(part).write_text(etag, "ascii")
 
 
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _etag_file(part).unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

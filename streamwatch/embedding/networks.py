@@ -10,9 +10,10 @@ from types import MappingProxyType
 from streamwatch.errors import UnknownLayer, UnknownNetwork
 from streamwatch.records import Grid
 
-VGG16_CONV4_3_THRESHOLD = 0.6
-LITE0_BLOCKS_4_2_THRESHOLD = 0.6
-"""Squared distance of unit-length region vectors (0 … 4) above which a region counts as changed, until calibrated."""
+VGG16_CONV4_3_THRESHOLD = 1.1
+LITE0_BLOCKS_4_2_THRESHOLD = 1.1
+"""Squared distance of region vectors (0 … 4) above which a region is new until it is calibrated: docs/decision.md. That
+the two came out equal is chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ class Layer:
 
     classifier: bool = False
     """True if the layer needs the fully connected part of the weights."""
+
+    norm_floor: float = 0.0
+    """Raw region vectors shorter than this are scaled as if they were this long: on a plain wall there is next to
+    nothing to see, and at unit length that nothing would be noise blown up."""
 
     threshold: float | None = None
     """Shipped threshold for change on unit-length regions; None where none was measured."""
@@ -95,7 +100,7 @@ def _layers(*layers: Layer) -> Mapping[str, Layer]:
 
 def _vgg(name: str, title: str, *, threshold: float | None, fourth: bool, weights: tuple[str, ...]) -> Network:
     # The convolutions are taken after their ReLU; fc6 and fc7 too, as in torchvision's classifier[:2] and [:5].
-    conv4 = [Layer(name="conv4_3", grid=Grid(14, 14), dimensions=512, average=2, threshold=threshold)]
+    conv4 = [Layer(name="conv4_3", grid=Grid(14, 14), dimensions=512, average=2, norm_floor=400.0, threshold=threshold)]
     conv5 = [Layer(name="conv5_3", grid=Grid(7, 7), dimensions=512, average=2)]
     if fourth:
         conv4.append(Layer(name="conv4_4", grid=Grid(14, 14), dimensions=512, average=2))
@@ -134,7 +139,13 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 layers=_layers(
                     Layer(name="blocks.2.1", grid=Grid(14, 14), dimensions=40, average=2),
                     Layer(name="blocks.3.2", grid=Grid(14, 14), dimensions=80),
-                    Layer(name="blocks.4.2", grid=Grid(14, 14), dimensions=112, threshold=LITE0_BLOCKS_4_2_THRESHOLD),
+                    Layer(
+                        name="blocks.4.2",
+                        grid=Grid(14, 14),
+                        dimensions=112,
+                        norm_floor=50.0,
+                        threshold=LITE0_BLOCKS_4_2_THRESHOLD,
+                    ),
                     Layer(name="blocks.6.0", grid=Grid(7, 7), dimensions=320),
                     Layer(name="features", grid=Grid(7, 7), dimensions=1280),
                     Layer(name="pooled", grid=Grid(1, 1), dimensions=1280, average=7),

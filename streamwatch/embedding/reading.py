@@ -93,7 +93,8 @@ def _open_pytorch(path: Path) -> OpenFile:
             # Mapped where the format allows: a network cut early then never reads the 500 MB of its classifier.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
+        # torch names the function that it would not call; pickles not made by torch.save fail before it comes to one.
+        if "GLOBAL" in str(error) or _begins_as_pickle(path):
             raise WeightsInvalid(
                 f"{path} holds more than tensors, and nothing of it was run; expected a plain state_dict. "
                 "Have whoever made it save model.state_dict(), or convert it to .safetensors where running it is safe"
@@ -112,6 +113,11 @@ def _open_pytorch(path: Path) -> OpenFile:
         metadata={},
         tensor=content.__getitem__,
     )
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def network_of(path: Path) -> str | None:
