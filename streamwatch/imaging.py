@@ -29,7 +29,7 @@ PICTURE_SUFFIXES = frozenset(
 """Lower case; what `load_picture` is meant for."""
 
 # Named one by one: Pillow would also start Ghostscript for an EPS file.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF")
 
 _opening = threading.Lock()
 
@@ -177,7 +177,8 @@ def _open(data: bytes) -> Image.Image:
     # Pillow warns from 89 Mpx on; ours is the cap that counts. The lock keeps the swapped warning filters consistent.
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        Image.init()
+        return Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
 
 
 def _to_rgb(image: Image.Image) -> RGB:

@@ -76,3 +76,7 @@ class DueTimes:
         due = slot > self._slot
         self._slot = max(slot, self._slot)
         return due
+
+    def missed(self) -> None:
+        """The picture that was wanted last gave nothing: the next one is wanted in its place."""
+        self._slot -= 1

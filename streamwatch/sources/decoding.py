@@ -18,6 +18,12 @@ _MISSING = 1.5
 """Periods without a key frame after which they have stopped coming."""
 
 
+_PROOF = 0.9
+"""Periods. A time rather than a number of intervals: some cameras send parameter sets as key packets of their own, just
+ahead.
+"""
+
+
 class Action(Enum):
     """What to do with a packet."""
 
@@ -43,17 +49,20 @@ class DecodePolicy:
         self._auto = decode == "auto"
         self.mode: Literal["keyframes", "all"] = starts_with if decode == "auto" else decode
         self._last_key_s: float | None = None
-        self._fitting = 0
-        self._needed = 1
-        """Fitting intervals in a row before decoding key frames only; doubles with each disappointment."""
+        self._fitting_s = 0.0
+        self._needed_s = _PROOF * every_s
+        """For how long key frames must have come often enough before they are relied on; doubles with each
+        disappointment.
+        """
 
     def step(self, stream_s: float, *, is_key: bool) -> Action:
         """`stream_s`: the packet's time in the stream, on any scale that never jumps."""
         if is_key:
             if self._last_key_s is not None:
-                self._fitting = self._fitting + 1 if self._fits(stream_s - self._last_key_s) else 0
+                interval_s = stream_s - self._last_key_s
+                self._fitting_s = self._fitting_s + interval_s if self._fits(interval_s) else 0.0
             self._last_key_s = stream_s
-            if self._auto and self.mode == "all" and self._fitting >= self._needed:
+            if self._auto and self.mode == "all" and self._fitting_s >= self._needed_s:
                 self.mode = "keyframes"
             return Action.ALONE if self.mode == "keyframes" else Action.FEED
         if self.mode == "all":
@@ -73,8 +82,8 @@ class DecodePolicy:
 
     def _give_up(self) -> None:
         self.mode = "all"
-        self._fitting = 0
-        self._needed *= 2
+        self._fitting_s = 0.0
+        self._needed_s *= 2
 
     def _fits(self, interval_s: float) -> bool:
         return 0 <= interval_s <= self._every_s * _SLACK

@@ -6,8 +6,6 @@ Build the error inside `except`, raise it after: an exception raised inside woul
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import av
@@ -36,8 +34,8 @@ def network_failure(error: BaseException, *, shown: str, doing: str, waited_s: f
         return SourceLost(f"{shown} refused the connection; is the camera up, and is the port right?")
     if isinstance(error, av.InvalidDataError):
         return SourceLost(f"{shown} answered, but not with video that can be read; check the URL's path and port")
-    number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number is not None and number in errno.errorcode else "no reason given"
+    # FFmpeg's words for the error number, which hold no URL.
+    reason = error.strerror if isinstance(error, (av.FFmpegError, OSError)) and error.strerror else "no reason given"
     return SourceLost(f"{shown} was lost while {doing} ({reason})")
 
 

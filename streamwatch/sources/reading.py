@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 
@@ -29,6 +30,7 @@ pictures.
 """
 
 _MAX_BAD_READS = 16
+_TICK_S = 1e-6
 _EMPTY_KEY_FRAMES = 3
 
 _Arrived = tuple["av.Packet[VideoStream]", float]
@@ -69,6 +71,7 @@ class Reading:
         self.stopped_by: str | None = None
         """Why a file could not be read to its end."""
         self._first_s: float | None = None
+        self._last_s = -math.inf
         self._last_pts: int | None = None
         self._backlog: list[_Arrived] | None = None
         self._backlog_bytes = 0
@@ -153,6 +156,8 @@ class Reading:
                 return
             pictures = self._decode(packet) + self._drained()
             self._empty_keys = 0 if pictures else self._empty_keys + 1
+            if not pictures:
+                self._due.missed()
             if self._empty_keys >= _EMPTY_KEY_FRAMES:
                 self._policy.key_frames_are_empty()
             for picture in pictures:
@@ -204,9 +209,13 @@ class Reading:
         return pictures
 
     def _frame(self, picture: av.VideoFrame, arrived_s: float, *, packet_s: float | None = None) -> Frame:
-        time_s = arrived_s if self._live else self.timeline.frame_s(picture, packet_s=packet_s)
+        if self._live:
+            time_s = max(arrived_s, self._last_s + _TICK_S)  # a drained decoder gives several pictures at once
+        else:
+            time_s = self.timeline.frame_s(picture, packet_s=packet_s)
         if self._first_s is None:
             self._first_s = time_s
+        self._last_s = time_s
         self._last_pts = picture.pts
         return Frame(
             pts_s=time_s - self._first_s,

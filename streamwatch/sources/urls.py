@@ -50,21 +50,19 @@ def local_path(url: str) -> Path:
 def redact(text: str) -> str:
     """The URL as messages may show it: without user, password and secret parameters; `rtsp://***@host/path?token=***`.
 
-    Where it is not clear what is password and what is path, more is hidden rather than less. Paths come out unchanged.
+    All before the last `@` is hidden, since passwords that nobody percent-encoded may hold anything. Paths come out
+    unchanged.
     """
     scheme = scheme_of(text)
     if scheme is None or scheme == "file":
         return text
     head, rest = text[: len(scheme) + 3], text[len(scheme) + 3 :]
+    hidden, at, rest = rest.rpartition("@")
     cut = re.search(r"[?#]", rest)
     place, query = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, "")
-    if "@" in query and "@" not in place and not _is_host(re.split(r"/", place, maxsplit=1)[0]):
-        # A raw `?` or `#` inside the password.
-        place, query = rest, ""
-    if "@" in place:
-        place = "***@" + place.rpartition("@")[2]
     authority, slash, path = place.partition("/")
-    return head + authority + slash + _IN_PATH.sub(r"\1***", path) + _IN_QUERY.sub(r"\1***", query)
+    path, query = _IN_PATH.sub(r"\1***", path), _IN_QUERY.sub(r"\1***", query)
+    return f"{head}{'***' if hidden else ''}{at}{authority}{slash}{path}{query}"
 
 
 def split_credentials(url: str) -> tuple[str, str | None, str | None]:
@@ -77,11 +75,9 @@ def split_credentials(url: str) -> tuple[str, str | None, str | None]:
         return url, None, None
     head, rest = url[: len(scheme) + 3], url[len(scheme) + 3 :]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in authority:
-        end = authority.rindex("@")
-    elif "@" in rest and not _is_host(authority):
-        end = rest.rindex("@")
-    else:
+    # What follows the credentials must look like a host; where it does not, the password holds a raw `/`, `?` or `#`.
+    end = authority.rfind("@") if _is_host(authority.rpartition("@")[2]) else rest.rfind("@")
+    if end < 0:
         return url, None, None
     user, colon, password = rest[:end].partition(":")
     return head + rest[end + 1 :], unquote(user), unquote(password) if colon else None
