@@ -118,7 +118,7 @@ def _write_frames(
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = scene.width, scene.height, "yuv420p"
     stream.time_base = stream.codec_context.time_base = 1 / rate
-    # A fixed number, so that the same scene gives the same file on every machine.
+    # A fixed number: x264's output depends on it, and should not depend on how many cores there are.
     stream.codec_context.thread_count, stream.codec_context.thread_type = 2, "FRAME"
     # What OpenCV's conversion makes: BT.601 in the narrow range.
     stream.codec_context.colorspace = 6

@@ -85,8 +85,11 @@ def _scale(kind: str, z: float, *, frame_share: float) -> float:
     return float(np.clip(np.sqrt(frame_share / share_at_1), low, high))
 
 
-def _taken(lasting: list[LastingObject], place: tuple[float, float]) -> bool:
-    return any((thing.x_m, thing.z_m) == place and thing.stays[-1].leaves_s is None for thing in lasting)
+def _free(lasting: list[LastingObject]) -> list[tuple[str, tuple[float, float]]]:
+    """Which kind may still go where: to a place that is empty and not hidden by what stands before it."""
+    taken = {(thing.x_m, thing.z_m) for thing in lasting if thing.stays[-1].leaves_s is None}
+    hidden = {behind for before, behind in zip(_FRONT, _BACK, strict=True) if before in taken}
+    return [(kind, place) for kind in sorted(CARRIERS) for place in _SEEN_M[kind][2] if place not in taken | hidden]
 
 
 def random_scenario(
@@ -112,11 +115,10 @@ def random_scenario(
     spacing = max(settle_s + 2 * longest + _JITTER_S, duration_s / (changes + 0.5))
     times = [float(spacing * (i + 0.6) + rng.uniform(0, _JITTER_S)) for i in range(changes)]
     times = [t for t in times if t + settle_s <= duration_s]
-    kinds = sorted(CARRIERS)
     lasting: list[LastingObject] = []
     standing: list[int] = []
     for at in times:
-        free = [(kind, place) for kind in kinds for place in _SEEN_M[kind][2] if not _taken(lasting, place)]
+        free = _free(lasting)
         if standing and (not free or rng.random() < return_share):
             last = standing.pop()
             arrived = lasting[last].stays[0].arrives_s

@@ -29,7 +29,8 @@ _CLOUD_SPEED = 0.0042
 class YardScene:
     """A construction yard before one fixed camera; everything follows from these settings.
 
-    `render` may be called in any order and gives the same bytes for the same settings and time. The first call draws
+    `render` may be called in any order and gives the same bytes for the same settings and time (other
+    versions of OpenCV may round differently). The first call draws
     the still layers (about a second for 1280×720), which the scene then keeps. One thread at a time.
     """
 
