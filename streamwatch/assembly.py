@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from streamwatch.embedding import Embedder, EmbedderIdentity
 from streamwatch.embedding.networks import network
 from streamwatch.errors import UsageError
 from streamwatch.events.pictures import StatePictures
-from streamwatch.pipeline import CameraPipeline
+from streamwatch.pipeline import CameraPipeline, new_id
 from streamwatch.records import Grid
 
 
@@ -61,6 +62,7 @@ def new_pipeline(
     jpeg_quality: int,
     zones: tuple[tuple[tuple[float, float], ...], ...] = (),
     masks: tuple[tuple[tuple[float, float], ...], ...] = (),
+    new_id: Callable[[], str] = new_id,
 ) -> CameraPipeline:
     """One camera's pipeline.
 
@@ -76,4 +78,5 @@ def new_pipeline(
         pictures=StatePictures(pictures, quality=jpeg_quality),
         zones=zones,
         masks=masks,
+        new_id=new_id,
     )

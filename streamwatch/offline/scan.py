@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 import threading
@@ -72,6 +73,7 @@ def scan(
         jpeg_quality=options.jpeg_quality,
         zones=options.zones,
         masks=options.masks,
+        new_id=(f"state-{number:04d}" for number in itertools.count(1)).__next__,
     )
     source = open_source(video, every_s=options.every_s, decode=options.decode, hwaccel=options.hwaccel)
     if source.live:
