@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamwatch.change.distances import medoids, spreads
-from streamwatch.change.memory import Memory
+from streamwatch.change.memory import Memory, State
 from streamwatch.records import ChangedRegion, Embedding, Grid
 
 _ACTIVE = 0.9
@@ -125,6 +125,7 @@ class ChangeDecider:
         self._new_id = new_id
         self._window: deque[_Seen] = deque()
         self._last_event_s: float | None = None
+        self._before_add: tuple[str, NDArray[np.float16], NDArray[np.int32], tuple[State, ...]] | None = None
 
     def watch(self, regions: NDArray[np.bool_]) -> None:
         """Judge by these regions only, shape (regions,); at first all of them count."""
@@ -137,8 +138,15 @@ class ChangeDecider:
         self._last_event_s = None
 
     def withdraw(self, state: str) -> None:
-        """Take back a state whose event could not be kept: what is still new with the next sample is raised then."""
-        self.memory.remove(state)
+        """Take back a state whose event could not be kept: what is still new with the next sample is raised then.
+
+        Taken back at once, before the next sample, it also brings back the state that had to leave for it.
+        """
+        if self._before_add is not None and self._before_add[0] == state:
+            self.memory.restore(*self._before_add[1:])
+        else:
+            self.memory.remove(state)
+        self._before_add = None
         self._last_event_s = None
         self._memory_changed()
 
@@ -150,6 +158,7 @@ class ChangeDecider:
             pts_s: Stream time; not before the previous sample's (else the trial starts afresh).
             captured_at: Wall-clock time, kept with a state that is learned.
         """
+        self._before_add = None
         if self._window and pts_s < self._window[-1].pts_s:
             self.restart()
         self._push(_Seen(pts_s, embedding.vectors))
@@ -195,7 +204,7 @@ class ChangeDecider:
                 self._window.popleft()
             return
         # Samples come faster than the window needs them: only the newest of each step stays.
-        if len(self._window) >= 3 and seen.pts_s - self._window[-2].pts_s < confirm_s / _MAX_WINDOW:
+        if len(self._window) >= 3 and self._window[-1].pts_s - self._window[-2].pts_s < confirm_s / _MAX_WINDOW:
             self._window.pop()
         self._window.append(seen)
         while len(self._window) > 3 and seen.pts_s - self._window[1].pts_s >= confirm_s:
@@ -281,6 +290,7 @@ class ChangeDecider:
         self, vectors: NDArray[np.float32], still: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
     ) -> tuple[str, str | None]:
         state = self._new_id()
+        self._before_add = (state, self.memory.vectors, self.memory.vector_regions, self.memory.states)
         leaving = self.memory.add(medoids(vectors), id=state, known=still, made_s=pts_s, made_at=captured_at)
         self._memory_changed()
         return state, leaving.id if leaving else None

@@ -125,11 +125,8 @@ class Memory:
         self._states.append(State(id=id, rows=rows, made_at=made_at, made_s=made_s, matched=self._matches))
         if len(self._states) <= self.max_states:
             return None
-        candidates = self._states[:-1] or self._states
-        pending = [state for state in candidates if state.verdict == "pending"] or candidates
-        leaving = min(pending, key=lambda state: state.matched)
-        self._states.remove(leaving)
-        self._forget_unused()
+        leaving = self._leaving(self._states[:-1])
+        self.remove(leaving.id)
         return leaving
 
     def remove(self, id: str) -> None:
@@ -145,9 +142,19 @@ class Memory:
         self._states[index] = replace(state, rows=rows)
 
     def restore(self, vectors: NDArray[np.float16], vector_regions: NDArray[np.int32], states: Iterable[State]) -> None:
-        """Take over what was saved: as `vectors`, `vector_regions` and `states` gave it."""
+        """Take over what was saved: as `vectors`, `vector_regions` and `states` gave it.
+
+        Where it was a larger memory's, those leave that would have left this one.
+        """
         self._vectors, self._region, self._states = vectors, vector_regions, list(states)
         self._matches = max((state.matched for state in self._states), default=0)
+        while len(self._states) > self.max_states:
+            self.remove(self._leaving(self._states).id)
+
+    @staticmethod
+    def _leaving(candidates: list[State]) -> State:
+        pending = [state for state in candidates if state.verdict == "pending"] or candidates
+        return min(pending, key=lambda state: state.matched)
 
     def _store(self, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.int32]:
         rows = np.full(self.regions, ABSENT, dtype=np.int32)
