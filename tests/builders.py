@@ -1,4 +1,4 @@
-"""Parts that several tests build on: made-up scenes of region vectors, a small embedder, frames, sources that misbehave."""
+"""Parts of several tests: made-up scenes of region vectors, a small embedder, frames, a source that hangs."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def frame(pixels: RGB, pts_s: float) -> Frame:
 
 
 class StuckSource(BaseSource):
-    """A camera in a network that swallows packets: gives its frames, then hangs, whatever `close` says, until let go."""
+    """A camera in a network that swallows packets: gives its frames, then hangs, whatever `close` says."""
 
     live = True
 

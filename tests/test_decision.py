@@ -558,7 +558,7 @@ def test_whatever_is_seen_novelty_is_a_number_events_are_above_threshold_and_mem
     [{"threshold": 0.0}, {"threshold": float("nan")}, {"confirm_samples": 0}, {"min_regions": 0}, {"remember": "all"}],
 )
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected|at least"):
+    with pytest.raises(ValueError, match=r"expected|at least"):
         ChangeSettings(**{"threshold": THRESHOLD, **wrong})
 
 

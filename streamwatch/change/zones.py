@@ -32,7 +32,10 @@ def watched_regions(grid: Grid, *, zones: Sequence[Polygon] = (), masks: Sequenc
     covered = np.zeros_like(free)
     small = np.zeros(grid.regions, dtype=np.bool_)
     for zone in zones:
-        inside = _inside(zone, free.shape) & free
+        inside = _inside(zone, free.shape)
+        if not inside.any():  # it fell between the points
+            inside = _nearest_point(zone, free.shape)
+        inside &= free
         covered |= inside
         shares = _shares(inside, grid)
         if shares.max() > 0:
@@ -57,3 +60,12 @@ def _inside(polygon: Polygon, shape: tuple[int, int]) -> NDArray[np.bool_]:
         between = (ys >= min(y1, y2)) & (ys < max(y1, y2))
         inside ^= between & (xs < x1 + (ys - y1) * (x2 - x1) / (y2 - y1))
     return inside
+
+
+def _nearest_point(polygon: Polygon, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The point of a lattice nearest to a polygon's middle; none if that lies outside the picture."""
+    x, y = np.mean(polygon, axis=0)
+    nearest = np.zeros(shape, dtype=np.bool_)
+    if 0 <= x < 1 and 0 <= y < 1:
+        nearest[int(y * shape[0]), int(x * shape[1])] = True
+    return nearest
