@@ -44,7 +44,7 @@ def demo(config_path: Path, *, seed: int = 0) -> int:
     if len(config.cameras) != 1 or Path(config.cameras[0].url).suffix != ".mp4":
         raise UsageError(f"{config_path} is no demo: expected one camera whose url is an .mp4 file to be made")
     camera = config.cameras[0]
-    clip = Path(camera.url)
+    clip = _near(Path(camera.url))
     truth = _make_clip(clip, YardScene(seed=seed), console)
     _forget_earlier_runs(config)
     store = FolderStore(config.data_dir)
@@ -70,9 +70,15 @@ def demo(config_path: Path, *, seed: int = 0) -> int:
         f"{len(recorder.events)} events; the simulated yard has {len(expected)} new states "
         f"({', '.join(clock_time(interval.start_s) for interval in expected)})"
     )
-    console.print(f"events: {config.jsonl_path}")
+    if config.jsonl_path:
+        console.print(f"events: {_near(config.jsonl_path)}")
     console.print(f"report: {report}")
     return 0
+
+
+def _near(path: Path) -> Path:
+    """The path as a person in this folder would write it."""
+    return Path(os.path.relpath(path))
 
 
 def _make_clip(clip: Path, scene: YardScene, console: Console) -> Truth:
@@ -118,7 +124,7 @@ class _Recorder:
         self.events.append(event)
         self.console.print(
             f"  {clock_time(event.time_s)}  new label needed: {where(event)}; novelty {event.novelty:.2f} "
-            f"> {event.threshold:.2f}  →  {event.after}"
+            f"> {event.threshold:.2f}  →  {_near(event.after)}"
         )
 
 
@@ -128,7 +134,7 @@ def _write_report(
     source = recorder.source
     last_s = recorder.timeline[-1].pts_s if recorder.timeline else 0.0
     result = ScanResult(
-        video=camera.url,
+        video=str(_near(Path(camera.url))),
         duration_s=max(last_s, (source.duration_s if source else None) or 0.0),
         samples=len(recorder.timeline),
         every_s=camera.every,
@@ -142,4 +148,6 @@ def _write_report(
         warnings=source.warnings if source else (),
     )
     bands = [(interval.start_s, interval.end_s, "new state") for interval in truth.expected_events()]
-    write_report([result], report, title="A simulated yard", generated_at=datetime.now(UTC), truth={camera.url: bands})
+    write_report(
+        [result], report, title="A simulated yard", generated_at=datetime.now(UTC), truth={result.video: bands}
+    )

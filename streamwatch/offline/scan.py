@@ -20,7 +20,7 @@ from streamwatch.pipeline import Raised
 from streamwatch.prefetch import prefetch
 from streamwatch.records import Frame
 from streamwatch.sampling import Sampler
-from streamwatch.sources import Source, open_source
+from streamwatch.sources import DecodeOption, Source, open_source
 
 _AHEAD = 16
 """Samples decoded ahead of the network. Full: the decoder waits. A sample holds one decoded picture."""
@@ -40,7 +40,7 @@ class ScanOptions:
     pictures: Path
     """Folder for this video's pictures."""
 
-    decode: str = "auto"
+    decode: DecodeOption = "auto"
     hwaccel: str | None = None
     zones: Polygons = ()
     masks: Polygons = ()
