@@ -16,6 +16,9 @@ from streamwatch.events.pictures import StatePictures
 from streamwatch.pipeline import CameraPipeline, new_id
 from streamwatch.records import Grid
 
+_SHARED = 0.02
+"""Share of the threshold within which a region's remembered vectors are kept as one."""
+
 
 def change_settings(change: ChangeConfig, identity: EmbedderIdentity) -> ChangeSettings:
     """The decision's settings for vectors of this kind.
@@ -47,9 +50,17 @@ def change_settings(change: ChangeConfig, identity: EmbedderIdentity) -> ChangeS
 
 
 def new_memory(change: ChangeConfig, identity: EmbedderIdentity) -> Memory:
-    """An empty memory of the right size."""
+    """An empty memory of the right size.
+
+    Raises:
+        UsageError: No threshold for these vectors.
+    """
     states = change.recent if change.remember == "recent" else change.max_states
-    return Memory(regions=identity.grid.regions, dimensions=identity.dimensions, max_states=states)
+    # What is shared must be far nearer than the threshold: else a state could be new and yet not be stored, for ever.
+    epsilon_sq = _SHARED * change_settings(change, identity).threshold
+    return Memory(
+        regions=identity.grid.regions, dimensions=identity.dimensions, max_states=states, epsilon_sq=epsilon_sq
+    )
 
 
 def new_pipeline(

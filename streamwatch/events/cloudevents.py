@@ -68,5 +68,8 @@ def label_needed(
 
 
 def to_line(document: dict[str, Any]) -> str:
-    """The document as one line, without its line break. Numbers that are not finite are refused."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """The document as one line, without its line break. Numbers that are not finite are refused.
+
+    Other signs than ASCII are escaped: any terminal takes that, and so it holds paths that are no valid UTF-8.
+    """
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))

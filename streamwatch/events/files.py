@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -41,7 +42,8 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be read-only by now, or the folder gone
+            partial.unlink()
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 

@@ -36,10 +36,16 @@ class StatePictures:
         self._held[state] = picture
 
     def path(self, state: str) -> Path | None:
-        """The file of a state's picture, written now if it was only held; None if it is gone."""
-        held = self._held.pop(state, None)
+        """The file of a state's picture, written now if it was only held; None if it is gone.
+
+        Raises:
+            OutputError: The disk does not take it; it is still held.
+        """
+        held = self._held.get(state)
         if held is not None:
-            return self.keep(state, held)
+            written = self.keep(state, held)
+            del self._held[state]
+            return written
         path = self._path(state)
         return path if path.exists() else None
 

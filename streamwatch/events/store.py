@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamwatch.change.memory import Memory, State
 from streamwatch.embedding import EmbedderIdentity
@@ -66,37 +66,27 @@ class FolderStore:
         """
         path = self._memory_path(camera)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as saved:
-                header = json.loads(str(saved["header"]))
-                vectors, regions, rows = saved["vectors"], saved["vector_regions"], saved["rows"]
+            data = path.read_bytes()
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise OutputError(
-                f"{path} is damaged ({error}); delete it, and {camera} starts to remember afresh"
-            ) from error
-        written = header.get("identity")
-        if header.get("format") != _FORMAT or written != _plain(identity):
+        except OSError as error:
+            raise OutputError(f"{path} cannot be read: {error.strerror or error}") from error
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as saved:
+                header = json.loads(str(saved["header"]))
+                vectors, regions, rows = saved["vectors"], saved["vector_regions"], saved["rows"]
+            version, written = header["format"], header["identity"]
+            states = _states(header["states"], rows) if version == _FORMAT else []
+        except Exception as error:  # NumPy and zipfile let through whatever their parsing meets in a damaged file
+            raise OutputError(f"{path} is damaged; delete it, and {camera} starts to remember afresh") from error
+        if version != _FORMAT or written != _plain(identity):
             raise WeightsMismatch(
-                f"{path} was written with {_words(written)}, but {_words(_plain(identity))} is configured now; "
+                f"{path} was written with {_words(written if version == _FORMAT else None)}, but "
+                f"{_words(_plain(identity))} is configured now; "
                 "distances between the two mean nothing. Go back to the old setting, or delete the file, and "
                 f"{camera} starts to remember afresh"
             )
-        memory.restore(
-            vectors,
-            regions,
-            [
-                State(
-                    id=state["id"],
-                    rows=np.ascontiguousarray(row),
-                    made_at=datetime.fromisoformat(state["made_at"]) if state["made_at"] else None,
-                    made_s=state["made_s"],
-                    matched=state["matched"],
-                    verdict=state["verdict"],
-                )
-                for state, row in zip(header["states"], rows, strict=True)
-            ],
-        )
+        memory.restore(vectors, regions, states)
         return True
 
     def save_memory(self, camera: str, memory: Memory, *, identity: EmbedderIdentity) -> None:
@@ -128,6 +118,20 @@ class FolderStore:
 
     def _memory_path(self, camera: str) -> Path:
         return self.folder / "memory" / f"{camera}.npz"
+
+
+def _states(details: list[dict[str, Any]], rows: NDArray[np.int32]) -> list[State]:
+    return [
+        State(
+            id=state["id"],
+            rows=np.ascontiguousarray(row),
+            made_at=datetime.fromisoformat(state["made_at"]) if state["made_at"] else None,
+            made_s=state["made_s"],
+            matched=state["matched"],
+            verdict=state["verdict"],
+        )
+        for state, row in zip(details, rows, strict=True)
+    ]
 
 
 def _plain(identity: EmbedderIdentity) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from streamwatch.errors import OutputError
 from streamwatch.events.cloudevents import to_line
@@ -25,21 +25,24 @@ class JsonLinesSink:
         line = (to_line(document) + "\n").encode()
         try:
             with self._open() as stream:
+                begun = stream.tell() > 0
                 # A line that a crash cut off is closed first, so that it spoils only itself.
-                if stream.tell() and _last_byte(self.path) != b"\n":
+                if begun and _last_byte(stream) != b"\n":
                     line = b"\n" + line
                 stream.write(line)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if not begun:
+                sync_folder(self.path.parent)
         except OSError as error:
             raise OutputError(f"cannot append to {self.path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _open(self) -> Any:
+    def _open(self) -> BinaryIO:
         try:
-            return self.path.open("ab")
+            return self.path.open("a+b")
         except OSError as error:
             raise OutputError(
                 f"cannot write {self.path}: {error.strerror or error}; choose another file with events.jsonl"
@@ -62,7 +65,6 @@ class StandardOutputSink:
             return  # the reader went away; every line was flushed when it was written
 
 
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1)
+def _last_byte(stream: BinaryIO) -> bytes:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1)
