@@ -31,7 +31,7 @@ class EmbedderIdentity:
     """`squash`, `crop` or `letterbox`: how a picture is brought to the network's input shape."""
 
     unit_length: bool
-    """True if each region's vector is scaled to length 1."""
+    """True if each region's vector is scaled to length 1, or less where next to nothing is seen (`norm_floor`)."""
 
     grid: Grid
     dimensions: int
@@ -80,7 +80,7 @@ def load_embedder(
         device: `auto`, `cpu`, `cuda` or `cuda:N`. CUDA computes in half precision.
         fit: `squash`, `crop` or `letterbox`.
         grid: `layer` for the layer's own regions, `frame` for one vector a frame, the mean over its places.
-        unit_length: Scale each region's vector to length 1.
+        unit_length: Scale each region's vector to length 1, or less where the layer's `norm_floor` holds.
         sha256: The weights file's hash, 64 hex digits; another file is refused before it is parsed.
         preprocessing: A name in `embedding.preprocessing`, where the file's own is not known or not right.
         batch_size: Pictures that go through the network at once; None for 4 on the CPU and 32 on CUDA.

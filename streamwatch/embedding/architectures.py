@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 """In each of the five blocks; Simonyan & Zisserman 2014, table 1, configurations D and E."""
@@ -60,7 +61,7 @@ def needed(network: str, layer: str, *, timm_names: bool = False) -> dict[str, t
 
     def take(key: str, shape: tuple[int, ...]) -> Tensor:
         asked[key] = shape
-        return torch.empty(shape, device="meta")
+        return torch.zeros(()).expand(shape)  # takes no memory
 
     build(network, layer, take, timm_names=timm_names)
     return asked
@@ -72,7 +73,7 @@ def _vgg(convolutions: Iterable[int], layer: str, take: Take) -> list[nn.Module]
     for block, (count, (channels, out)) in enumerate(zip(convolutions, pairwise(_VGG_CHANNELS), strict=True), 1):
         for number in range(1, count + 1):
             weight = take(f"features.{index}.weight", (out, channels, 3, 3))
-            modules += [_conv(weight, take(f"features.{index}.bias", (out,)), padding=1), nn.ReLU(inplace=True)]
+            modules += [_Conv(weight, take(f"features.{index}.bias", (out,)), padding=1), nn.ReLU(inplace=True)]
             index, channels = index + 2, out
             if layer == f"conv{block}_{number}":
                 return modules
@@ -85,7 +86,7 @@ def _vgg(convolutions: Iterable[int], layer: str, take: Take) -> list[nn.Module]
     inputs = 7 * 7 * 512
     for name, index in (("fc6", 0), ("fc7", 3)):
         weight = take(f"classifier.{index}.weight", (4096, inputs))
-        modules += [_linear(weight, take(f"classifier.{index}.bias", (4096,))), nn.ReLU(inplace=True)]
+        modules += [_Linear(weight, take(f"classifier.{index}.bias", (4096,))), nn.ReLU(inplace=True)]
         inputs = 4096
         if layer == name:
             break
@@ -104,11 +105,11 @@ def _lite0(layer: str, take: Take, timm: bool) -> list[nn.Module]:
         weight, bias = weight.double() * factor[:, None, None, None], shift - mean * factor
         kernel = shape[2]
         if stride == 1:
-            return [_conv(weight.float(), bias.float(), padding=kernel // 2, groups=groups)]
+            return [_Conv(weight.float(), bias.float(), padding=kernel // 2, groups=groups)]
         # TensorFlow's "same" on an even input: the odd place of the border goes right and below.
         before, after = (kernel - 2) // 2, (kernel - 1) // 2
         pad = nn.ZeroPad2d((before, after, before, after))
-        return [pad, _conv(weight.float(), bias.float(), stride=stride, groups=groups)]
+        return [pad, _Conv(weight.float(), bias.float(), stride=stride, groups=groups)]
 
     def relu6() -> nn.Module:
         return nn.ReLU6(inplace=True)
@@ -144,17 +145,26 @@ class _Residual(nn.Sequential):
         return x + super().forward(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _conv(weight: Tensor, bias: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> nn.Module:
-    out, per_group, kernel, _ = weight.shape
-    # Made without storage, so that no time goes into random numbers.
-    conv = nn.Conv2d(per_group * groups, out, kernel, stride, padding, groups=groups, device="meta")
-    conv.weight = nn.Parameter(weight, requires_grad=False)
-    conv.bias = nn.Parameter(bias, requires_grad=False)
-    return conv
+class _Conv(nn.Module):
+    """A convolution around given weights: torch's own would first draw random ones, and load its compiler for that."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self._stride, self._padding, self._groups = stride, padding, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight, self.bias, self._stride, self._padding, 1, self._groups)
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Module:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    linear.bias = nn.Parameter(bias, requires_grad=False)
-    return linear
+class _Linear(nn.Module):
+    """A fully connected layer around given weights."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)

@@ -34,8 +34,12 @@ class Layer:
     """True if the layer needs the fully connected part of the weights."""
 
     norm_floor: float = 0.0
-    """Raw region vectors shorter than this are scaled as if they were this long: on a plain wall there is next to
-    nothing to see, and at unit length that nothing would be noise blown up."""
+    """Region vectors shorter than this are, for unit length, scaled as if they were this long: on a plain wall there is
+    next to nothing to see, and at unit length that nothing would be noise blown up."""
+
+    norm_reference: float = 0.0
+    """The median length that `reference.reference_picture` gave with the weights that `norm_floor` was found with.
+    Other weights may give vectors ten times longer or shorter: their floor moves in proportion."""
 
     threshold: float | None = None
     """Shipped threshold for change on unit-length regions; None where none was measured."""
@@ -100,7 +104,17 @@ def _layers(*layers: Layer) -> Mapping[str, Layer]:
 
 def _vgg(name: str, title: str, *, threshold: float | None, fourth: bool, weights: tuple[str, ...]) -> Network:
     # The convolutions are taken after their ReLU; fc6 and fc7 too, as in torchvision's classifier[:2] and [:5].
-    conv4 = [Layer(name="conv4_3", grid=Grid(14, 14), dimensions=512, average=2, norm_floor=400.0, threshold=threshold)]
+    conv4 = [
+        Layer(
+            name="conv4_3",
+            grid=Grid(14, 14),
+            dimensions=512,
+            average=2,
+            norm_floor=400.0,
+            norm_reference=1325.9,
+            threshold=threshold,
+        )
+    ]
     conv5 = [Layer(name="conv5_3", grid=Grid(7, 7), dimensions=512, average=2)]
     if fourth:
         conv4.append(Layer(name="conv4_4", grid=Grid(14, 14), dimensions=512, average=2))
@@ -144,6 +158,7 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                         grid=Grid(14, 14),
                         dimensions=112,
                         norm_floor=50.0,
+                        norm_reference=39.85,
                         threshold=LITE0_BLOCKS_4_2_THRESHOLD,
                     ),
                     Layer(name="blocks.6.0", grid=Grid(7, 7), dimensions=320),

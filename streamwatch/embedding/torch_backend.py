@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from streamwatch.embedding import EmbedderIdentity
 from streamwatch.embedding.fitting import check_fit, fit_picture
-from streamwatch.embedding.networks import Network
+from streamwatch.embedding.networks import Layer, Network
 from streamwatch.embedding.reading import LoadedNetwork
+from streamwatch.embedding.reference import reference_picture
 from streamwatch.errors import UsageError, WeightsInvalid
 from streamwatch.records import Grid, Picture
 
@@ -78,7 +79,6 @@ class TorchEmbedder:
         self._module = loaded.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
         cut = network.layer(layer)
         self._average = cut.average
-        self._norm_floor = 0.0 if grid == "frame" else cut.norm_floor
         self._whole = grid == "frame"
         self._identity = EmbedderIdentity(
             network=network.name,
@@ -96,6 +96,7 @@ class TorchEmbedder:
         self._border = loaded.preprocessing.neutral_rgb()
         self._size_px = network.input_px
         self._batch_size = batch_size or (CUDA_BATCH if cuda else CPU_BATCH)
+        self._norm_floor = self._find_norm_floor(cut)
         # Pinned on CUDA, so that the copy to the device runs beside this thread.
         shape = (self._batch_size, self._size_px, self._size_px, 3)
         self._staging = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
@@ -137,7 +138,8 @@ class TorchEmbedder:
                 on_device = staged.to(self.device, non_blocking=True)
                 if self._copied is not None:
                     self._copied.record()
-                vectors[start : start + len(batch)].copy_(self._regions(self._run(on_device)), non_blocking=True)
+                regions = self._scaled(self._regions(self._run(on_device)))
+                vectors[start : start + len(batch)].copy_(regions, non_blocking=True)
             if self._stream is not None:
                 self._stream.synchronize()
         result: NDArray[np.float32] = vectors.numpy()
@@ -160,14 +162,24 @@ class TorchEmbedder:
         )
 
     def _regions(self, x: Tensor) -> Tensor:
-        """Feature maps as region vectors: (n, regions, dimensions), float32."""
+        """Feature maps as raw region vectors: (n, regions, dimensions), float32."""
         x = x.float()
         if self._average > 1:
             x = functional.avg_pool2d(x, self._average)
         vectors = x.flatten(2).transpose(1, 2)
-        if self._whole:
-            vectors = vectors.mean(1, keepdim=True)
-        if self._identity.unit_length:
-            # A vector of zeros stays one.
-            vectors = functional.normalize(vectors, dim=2, eps=max(self._norm_floor, 1e-12))
-        return vectors
+        return vectors.mean(1, keepdim=True) if self._whole else vectors
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        if not self._identity.unit_length:
+            return vectors
+        # A vector of zeros stays one.
+        return functional.normalize(vectors, dim=2, eps=max(self._norm_floor, 1e-12))
+
+    def _find_norm_floor(self, cut: Layer) -> float:
+        """The layer's floor, in proportion to how large these weights make their numbers."""
+        if not self._identity.unit_length or self._whole or not cut.norm_floor:
+            return 0.0
+        pixels = torch.from_numpy(reference_picture(self._size_px)).to(self.device)
+        with torch.inference_mode():
+            median = float(self._regions(self._run(pixels[None])).norm(dim=2).median())
+        return cut.norm_floor * median / cut.norm_reference
