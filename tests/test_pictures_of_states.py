@@ -76,7 +76,7 @@ def test_a_held_picture_that_could_not_be_written_is_written_later(tmp_path: Pat
 
 def test_a_folder_that_cannot_be_made_is_refused_at_once_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="cannot write into .*choose another folder"):
+    with pytest.raises(OutputError, match=r"cannot write into .*choose another folder"):
         StatePictures(tmp_path / "file" / "pictures", quality=90)
 
 
