@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warn", "fail"]
 
-PACKAGES = ("torch", "torchvision", "av", "opencv-python", "numpy", "pillow", "safetensors", "timm")
+PACKAGES = ("torch", "torchvision", "av", "opencv-python", "numpy", "pillow", "safetensors")
 DECODERS = {"h264": "H.264", "hevc": "H.265", "mjpeg": "Motion JPEG"}
 CAMERAS_AT_ONCE = 16
 LOW_DISK_BYTES, NO_DISK_BYTES = 5 << 30, 200 << 20

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -12,6 +19,7 @@ class Metrics:
     """The daemon's metrics, in a registry of their own. Labels are bounded: cameras come from the configuration."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each counter that nobody asks for
         self.registry = CollectorRegistry()
         camera = ["camera"]
         self.camera_up = Gauge(

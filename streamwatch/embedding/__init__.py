@@ -33,6 +33,9 @@ class EmbedderIdentity:
     unit_length: bool
     """True if each region's vector is scaled to length 1, or less where next to nothing is seen (`norm_floor`)."""
 
+    norm_floor: float = 0.0
+    """The layer's `norm_floor` as far as it was used: 0 for raw vectors and whole frames."""
+
     grid: Grid
     dimensions: int
 

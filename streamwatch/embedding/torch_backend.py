@@ -86,6 +86,7 @@ class TorchEmbedder:
             weights_id=loaded.weights_id,
             fit=check_fit(fit),
             unit_length=unit_length,
+            norm_floor=cut.norm_floor if unit_length and not self._whole else 0.0,
             grid=Grid(1, 1) if self._whole else cut.grid,
             dimensions=cut.dimensions,
         )
@@ -177,7 +178,7 @@ class TorchEmbedder:
 
     def _find_norm_floor(self, cut: Layer) -> float:
         """The layer's floor, in proportion to how large these weights make their numbers."""
-        if not self._identity.unit_length or self._whole or not cut.norm_floor:
+        if not self._identity.norm_floor:
             return 0.0
         pixels = torch.from_numpy(reference_picture(self._size_px)).to(self.device)
         with torch.inference_mode():
