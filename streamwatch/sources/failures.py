@@ -6,7 +6,9 @@ Build the error inside `except`, raise it after: an exception raised inside woul
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
@@ -49,6 +51,11 @@ def file_failure(path: Path) -> SourceUnusable | None:
         with path.open("rb") as file:
             if not file.read(1):
                 return SourceUnusable(f"{path} is empty (0 bytes), expected a video")
+            if _lacks_index(file):
+                return SourceUnusable(
+                    f"{path} has no index (moov): the recording was not finished, or the file is cut off. "
+                    "Copy it again, or repair it with a tool that rebuilds the index"
+                )
     except OSError as error:
         return SourceUnusable(f"{path} cannot be read: {error.strerror or 'input/output error'}")
     return None
@@ -56,22 +63,30 @@ def file_failure(path: Path) -> SourceUnusable | None:
 
 def open_failure(error: BaseException, path: Path) -> SourceUnusable:
     """Why a file that exists could not be opened as video."""
-    if isinstance(error, av.InvalidDataError) and _is_mp4(path):
-        return SourceUnusable(
-            f"{path} has no index (moov): the recording was not finished, or the file is cut off. "
-            "Copy it again, or repair it with a tool that rebuilds the index"
-        )
     if isinstance(error, (av.DecoderNotFoundError, av.DemuxerNotFoundError)):
-        return SourceUnusable(f"{path}: its codec or format is unknown to this build of FFmpeg")
+        return SourceUnusable(f"{path}: its codec or format is unknown to this build of FFmpeg; convert it to H.264")
     return SourceUnusable(f"{path} is no video that can be read, expected MP4, MKV, AVI, MPEG-TS or the like")
 
 
-def _is_mp4(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(8)[4:] in {b"ftyp", b"mdat", b"wide", b"free"}
-    except OSError:
-        return False
+def _lacks_index(file: BinaryIO) -> bool:
+    """True for an MP4 or QuickTime file without a whole moov box: recorders write it last."""
+    file.seek(0, os.SEEK_END)
+    end = file.tell()
+    place = 0
+    while place + 8 <= end:
+        file.seek(place)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if place == 0 and kind not in {b"ftyp", b"mdat", b"moov", b"wide", b"free", b"skip"}:
+            return False
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if kind in {b"moov", b"meta"} and (size == 0 or place + size <= end):
+            return False
+        if size < 8:
+            break
+        place += size
+    return place > 0
 
 
 def ends_early(path: Path, format_name: str) -> bool:
