@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
+import re
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -11,16 +15,26 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from streamwatch.errors import PortUnavailable
 from streamwatch.metrics import CONTENT_TYPE, Metrics
 
+log = logging.getLogger(__name__)
+
 Check = Callable[[], str | None]
 """Tells what is wrong, in one line; None if nothing is."""
 
-_LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]", "::1"}
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d+)?")
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # A restart must not wait for the old connections; a second daemon is still refused.
     allow_reuse_address = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away or said nothing is no news either."""
+        log.debug("a request for metrics or health failed", exc_info=True)
+
+
+class _ServerIPv6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -41,7 +55,13 @@ class HealthServer:
         """
         self._metrics, self._healthy, self._ready = metrics, healthy, ready
         try:
-            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
+            self._server = make_server(
+                host,
+                port,
+                self._answer,
+                server_class=_ServerIPv6 if ":" in host else _Server,
+                handler_class=_QuietHandler,
+            )
         except OSError as error:
             raise PortUnavailable(
                 f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another port with "
@@ -73,8 +93,7 @@ class HealthServer:
     def _route(self, environ: dict[str, Any]) -> tuple[str, str, bytes]:
         text = "text/plain; charset=utf-8"
         # A web page that has its own name resolve to this machine (DNS rebinding) gives its own Host.
-        host = str(environ.get("HTTP_HOST", "localhost")).rsplit(":", 1)[0] if "HTTP_HOST" in environ else "localhost"
-        if host not in _LOCAL_NAMES:
+        if not _is_local(str(environ.get("HTTP_HOST", "localhost"))):
             return "421 Misdirected Request", text, b"this server answers to localhost only\n"
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return "405 Method Not Allowed", text, b"only GET and HEAD\n"
@@ -92,3 +111,14 @@ def _checked(problem: str | None, content_type: str) -> tuple[str, str, bytes]:
     if problem is None:
         return "200 OK", content_type, b"ok\n"
     return "503 Service Unavailable", content_type, (problem + "\n").encode()
+
+
+def _is_local(host: str) -> bool:
+    match = _HOST.fullmatch(host.lower())
+    if match is None:
+        return False
+    name = match[1] or match[2]
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

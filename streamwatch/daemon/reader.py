@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from streamwatch.clock import Clock
 from streamwatch.daemon.slots import Slots
-from streamwatch.errors import SourceError, SourceLost, SourceUnusable
+from streamwatch.errors import SourceError, SourceLost, SourceUnusable, StreamwatchError
 from streamwatch.metrics import Metrics
 from streamwatch.prefetch import prefetch
 from streamwatch.records import Frame
@@ -123,6 +123,8 @@ class Reader:
         sampler = Sampler(self._every_s)
         frames = self._metrics.frames.labels(self.camera)
         first = True
+        if self._stopped.is_set():  # `stop` may have come too early to close this source
+            source.close()
         try:
             for frame in source.frames():
                 if self._stopped.is_set():
@@ -159,6 +161,9 @@ class Reader:
     def _run_guarded(self) -> None:
         try:
             self.run()
+        except StreamwatchError as error:  # the machine lacks something; opening it again cannot help
+            log.error("%s: %s", self.camera, error)
+            self.failure = SourceUnusable(f"{self.camera}: {error}")
         except Exception:  # a bug: say so, and let the other cameras go on
             log.exception("%s: the reader failed", self.camera)
             self.failure = SourceUnusable(f"{self.camera}: the reader failed; the log has the details")

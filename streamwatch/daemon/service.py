@@ -92,7 +92,8 @@ class Service:
 
         Raises:
             PortUnavailable: The metrics' port is taken.
-            SourceError: No camera is left: each one is a file, and none could be read to its end.
+            SourceError: No camera is left: each one is a file, and none could be read to its end; with `stop_at_end`,
+                any of them could not.
         """
         listen = self._config.metrics.listen
         health = (
@@ -130,9 +131,12 @@ class Service:
                 return
             readers = self._readers.values()
             if all(reader.finished.is_set() for reader in readers):
-                if stop_at_end and self._slots.empty():
-                    return
-                if all(reader.failure for reader in readers):
+                if stop_at_end:
+                    # However long the network needs for what the files have left in their slots.
+                    self._draining.set()
+                    if not self._worker.is_alive():
+                        return
+                elif all(reader.failure for reader in readers):
                     return
 
     def _shut_down(self) -> None:

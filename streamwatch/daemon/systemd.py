@@ -5,6 +5,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+_PATIENCE_S = 1.0
+"""Where systemd does not read its socket, the message is given up rather than the service held up."""
+
 
 class Notifier:
     """Sends states to the socket that systemd named."""
@@ -23,6 +26,7 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.settimeout(_PATIENCE_S)
                 channel.sendto(state.encode(), self._address)
         except OSError:
             return
