@@ -32,7 +32,8 @@ def scan_videos(options: argparse.Namespace) -> int:
     """Scan each video; one that cannot be read is reported, and the others are still scanned.
 
     Returns:
-        0, or the exit code of the first video that failed.
+        0, or the exit code of the first video that failed, or 130 where Ctrl-C ended the scan early: what was found
+        until then is written all the same.
 
     Raises:
         StreamwatchError: The options, the network or the output folder cannot be used.
@@ -71,6 +72,9 @@ def scan_videos(options: argparse.Namespace) -> int:
             print(json.dumps(to_json(result), ensure_ascii=False, allow_nan=False), flush=True)
             for warning in result.warnings:
                 errors.print(f"streamwatch: {video}: {warning}", style="yellow", markup=False, soft_wrap=True)
+        if result.interrupted:
+            failure = 130
+            break
     if results:
         _write(options, results, errors)
     return failure

@@ -59,3 +59,6 @@ class ScanResult:
     events: tuple[ScanEvent, ...]
     warnings: tuple[str, ...]
     """Facts that the reader of the report must know: the file is cut off, …"""
+
+    interrupted: bool = False
+    """Someone stopped the scan before the video's end."""

@@ -83,6 +83,7 @@ def scan(
     warnings: list[str] = []
     samples = _Samples(source, embedder=embedder, every_s=options.every_s)
     last_s = 0.0
+    interrupted = False
     try:
         for batch in samples.batches(_batch_size(embedder)):
             vectors = embedder.embed([frame.picture for frame in batch])
@@ -94,6 +95,7 @@ def scan(
                     events.append(scan_event(outcome.raised))
             progress(last_s, len(events), source.duration_s)
     except KeyboardInterrupt:
+        interrupted = True
         warnings.append(f"the scan was interrupted at {last_s:.1f} s; what comes after was not looked at")
     finally:
         samples.stop()
@@ -119,6 +121,7 @@ def scan(
         timeline=tuple(timeline),
         events=tuple(events),
         warnings=(*source.warnings, *warnings),
+        interrupted=interrupted,
     )
 
 
