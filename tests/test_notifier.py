@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -52,8 +53,8 @@ def test_a_systemd_that_does_not_read_holds_the_service_up_for_a_second_at_most(
         systemd.bind(str(short_path))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
             other.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                for _ in range(100_000):
+            with contextlib.suppress(BlockingIOError):
+                while True:
                     other.sendto(b"noise", str(short_path))
         # When a state is sent, then it is given up
         started_s = time.monotonic()
