@@ -142,7 +142,7 @@ def _plain(identity: EmbedderIdentity) -> dict[str, Any]:
 def _words(identity: Mapping[str, Any] | None) -> str:
     if not identity:
         return "another version"
-    kind = "" if identity["unit_length"] else " of raw vectors"
+    kind = f", norm floor {identity.get('norm_floor', 0):g}" if identity["unit_length"] else " of raw vectors"
     return (
         "{network} {layer}, weights {weights_id}, {fit}, {grid[rows]}×{grid[columns]} regions".format(**identity) + kind
     )
