@@ -492,6 +492,28 @@ def test_the_state_that_leaves_a_full_memory_is_named_and_is_new_when_it_comes_a
     assert len(watch.decider.memory) == 2
 
 
+def test_a_state_that_was_seen_again_stays_longer_than_one_that_was_not() -> None:
+    # Given room for two states, and a yard that is empty again after the truck
+    scene = Scenery()
+    watch = Watching(new_decider(memory=new_memory(max_states=2)))
+    watch.see(*(scene.look() for _ in range(10)), *(scene.look(TRUCK) for _ in range(10)))
+    watch.see(*(scene.look() for _ in range(10)))
+    # When a bus comes, then the truck leaves the memory
+    judgements = watch.see(*(scene.look(("bus", TRUCK[1])) for _ in range(10)))
+    assert [judgement.forgotten for judgement in judgements if judgement.learned] == ["s2"]
+
+
+def test_the_state_before_is_the_one_that_the_present_resembles_most() -> None:
+    # Given the empty yard, a truck, and a bus elsewhere without the truck
+    scene, watch = watching()
+    bus = ("bus", block(0, 9, 4, 4))
+    watch.see(*(scene.look(TRUCK) for _ in range(10)), *(scene.look(bus) for _ in range(10)))
+    # When a crate comes to the truck, then the event shows the truck alone as what was before
+    raised = next(each for each in watch.see(*(scene.look(TRUCK, CRATE) for _ in range(10))) if each.change)
+    assert raised.change is not None
+    assert raised.change.before == "s2"
+
+
 def test_a_restarted_decider_knows_what_it_knew() -> None:
     # Given a memory of three states, taken over by a new decider
     scene, watch = watching()

@@ -16,15 +16,25 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from streamwatch.assembly import new_memory
+from streamwatch.change.decision import Judgement
 from streamwatch.config import CameraConfig, Config
 from streamwatch.daemon.service import Service
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import Embedder
-from streamwatch.errors import OutputError, PortUnavailable, SourceError, SourceUnusable, UsageError
+from streamwatch.errors import (
+    OutputError,
+    PortUnavailable,
+    SourceError,
+    SourceLost,
+    SourceUnusable,
+    UsageError,
+)
 from streamwatch.events.sinks.jsonl import JsonLinesSink
 from streamwatch.events.store import FolderStore
 from streamwatch.imaging import load_picture
-from streamwatch.records import RGB
+from streamwatch.pipeline import Raised
+from streamwatch.records import RGB, Frame
 from streamwatch.sources import Source
 from streamwatch.sources.scripted import ScriptedSource
 from tests.builders import BLUE, IDENTITY, RED, ColourEmbedder, StuckSource, eventually, frame, picture
@@ -67,13 +77,23 @@ class Daemon:
             return sources[camera.name]()
 
         self.judged: list[tuple[str, float]] = []
+        self.saved_states: list[int] = []
+        """How many states a restart would have known, after each sample."""
+
+        def observe(camera: str, frame: Frame, judgement: Judgement, raised: Raised | None) -> None:
+            self.judged.append((camera, frame.pts_s))
+            identity = self.service._embedder.identity
+            memory = new_memory(self.config.change, identity)
+            self.store.load_memory(camera, memory, identity=identity)
+            self.saved_states.append(len(memory))
+
         self.service = Service(
             self.config,
             embedder=embedder or ColourEmbedder(),
             store=self.store,
             sinks=[JsonLinesSink(folder / "events.jsonl")],
             notifier=Notifier({}),
-            observers=[lambda camera, seen, judgement, raised: self.judged.append((camera, seen.pts_s))],
+            observers=[observe],
             opener=open_camera,
         )
 
@@ -136,6 +156,25 @@ def test_a_restart_raises_nothing_that_was_raised_before_and_what_is_new_it_does
     assert len(events) == 3
 
 
+def test_each_state_is_saved_with_the_sample_that_made_it(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, {"yard": file(*DAY)})
+    daemon.run()
+    assert daemon.saved_states == [0] * 5 + [1] * 10 + [2] * 20 + [3] * 5
+
+
+def test_samples_before_and_after_a_lost_stream_do_not_confirm_each_other(tmp_path: Path) -> None:
+    # Given a stream that is lost when a truck was seen five times, and goes on with five more
+    parts: list[list[Frame | Exception]] = [
+        [*(frame(YARD, n) for n in range(10)), *(frame(TRUCK, n) for n in range(10, 15)), SourceLost("reset")],
+        [frame(TRUCK, n) for n in range(15, 20)],
+    ]
+    openings = iter([ScriptedSource(parts[0], live=True), ScriptedSource(parts[1])])
+    daemon = Daemon(tmp_path, {"yard": lambda: next(openings)})
+    # When all was judged, then there was no event
+    assert daemon.run() == []
+    assert len(daemon.judged) == 20
+
+
 def test_the_ends_of_files_wait_for_a_slow_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Given a network that needs longer for its last batches than stopping would wait
     monkeypatch.setattr("streamwatch.daemon.service._STOP_WORKER_S", 0.05)
@@ -168,7 +207,7 @@ def running(daemon: Daemon) -> threading.Thread:
 
 def test_stop_ends_the_daemon_within_two_seconds_though_a_camera_hangs_and_saves_what_it_knows(tmp_path: Path) -> None:
     # Given a camera that gave its pictures and then hangs, and one that never answered
-    hanging, silent = StuckSource([frame(YARD, number) for number in range(1)]), StuckSource()
+    hanging, silent = StuckSource([frame(YARD, 0)]), StuckSource()
     daemon = Daemon(
         tmp_path, {"live1": lambda: hanging, "live2": lambda: silent}, change={"threshold": 0.5, "confirm": 1}
     )
