@@ -1,7 +1,8 @@
 """CPU time to sample a film: an OpenCV read loop against `open_source` with key-frame decoding.
 
-Both sample 60 s of 1080p25 H.264 (camera noise, a key frame every 2 s) every 2 s at 224×224; each run is a process of its own, start
-and imports included; user and system seconds, runs interleaved, median. `python bench/decode.py [--json] [--rounds 3]`.
+Both sample 60 s of 1080p25 H.264 (camera noise, a key frame every 2 s) every 2 s at 224×224. Each run is a process of
+its own, start and imports included; user and system seconds, runs interleaved, median.
+`python bench/decode.py [--json] [--quick] [--rounds 3]`
 """
 
 from __future__ import annotations
@@ -101,16 +102,18 @@ def cpu_seconds(code: str, decode: str) -> tuple[float, int]:
 
 def main() -> int:
     """Exit code 1 if the ratio misses its target."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round only")
     options = parser.parse_args()
+    rounds = 1 if options.quick else options.rounds
     if not CLIP.exists():
         print(f"encoding {CLIP.relative_to(ROOT)} (once)", file=sys.stderr)
         make_clip()
     runs: dict[str, list[float]] = {name: [] for name in CASES}
     samples: dict[str, int] = {}
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, (code, decode) in CASES.items():
             seconds, samples[name] = cpu_seconds(code, decode)
             runs[name].append(seconds)

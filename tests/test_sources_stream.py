@@ -85,6 +85,17 @@ def test_when_key_frames_stop_in_a_file_no_sample_is_lost(tmp_path: Path) -> Non
     assert len(list(source.frames())) < 540 - 300
 
 
+def test_a_picture_that_is_refreshed_bit_by_bit_has_no_key_frames_to_rely_on(tmp_path: Path) -> None:
+    # Given a camera's recording in which columns are refreshed in turn, each round marked as a key frame
+    path = write_video(tmp_path / "clip.ts", frames=150, gop=25, codec_options={"intra-refresh": "1"})
+    # When it is sampled every second
+    source = open_source(str(path), every_s=1.0)
+    found = samples(source, 1.0)
+    # Then everything is decoded, and no sample is missing
+    assert source.decode_mode == "all"
+    assert numbers(found) == pytest.approx([0, 25, 50, 75, 100, 125], abs=1)
+
+
 def test_a_variable_frame_rate_keeps_the_videos_own_times(tmp_path: Path) -> None:
     # Given a film whose frames come at irregular times, beginning late
     times_s = [3.0, 3.04, 3.5, 4.9, 5.0, 5.1, 9.0]

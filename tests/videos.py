@@ -43,6 +43,7 @@ def write_video(
     codec: str = "libx264",
     container: str | None = None,
     options: dict[str, str] | None = None,
+    codec_options: dict[str, str] | None = None,
 ) -> Path:
     """Encode frames 0, 1, 2, … of `numbered`; returns the path.
 
@@ -61,6 +62,7 @@ def write_video(
                 "keyint_min": str(gop),
                 "sc_threshold": "0",
                 "forced-idr": "1",
+                **(codec_options or {}),
             }
         if times_s is not None:
             stream.codec_context.time_base = _TIME_BASE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -25,6 +24,8 @@ from streamwatch.sources.urls import is_live, local_path, redact, scheme_of, wit
 
 _PEEK_S = 30.0
 _PEEK_PACKETS = 20_000
+_PROBED_KEY = 2
+"""The first one always stands alone."""
 
 # Measured with a camera simulator: first frame after 0.3 s rather than 1.9 s. `nobuffer` would throw away the first key
 # frame.
@@ -89,10 +90,7 @@ class StreamSource(BaseSource):
         self._begin()
         if self._closed.is_set():
             return
-        starts_with: Literal["keyframes", "all"] = "all"
-        if self._path is not None and self._decode == "auto":
-            starts_with = "keyframes" if self._key_frames_serve() else "all"
-        policy = DecodePolicy(every_s=self._every_s, decode=self._decode, starts_with=starts_with)
+        policy = self._policy()
         self.decode_mode = policy.mode
         container = self._open()
         try:
@@ -172,9 +170,12 @@ class StreamSource(BaseSource):
                 )
         raise error
 
-    def _key_frames_serve(self) -> bool:
-        """Look ahead into the file, without decoding: do key frames come often enough?"""
+    def _policy(self) -> DecodePolicy:
+        """With `auto`, look ahead into a file: do key frames come often enough, and can they be decoded alone?"""
+        if self._path is None or self._decode != "auto":
+            return DecodePolicy(every_s=self._every_s, decode=self._decode, starts_with="all")
         packets: list[tuple[float, bool]] = []
+        keys = 0
         container = self._open()
         try:
             stream = _video_track(container, self._shown)
@@ -182,13 +183,25 @@ class StreamSource(BaseSource):
             for packet in container.demux(stream):
                 if packet.size:
                     packets.append((timeline.packet_s(packet), packet.is_keyframe))
+                    keys += packet.is_keyframe
+                    if packet.is_keyframe and keys == _PROBED_KEY and not _stands_alone(stream, packet):
+                        return DecodePolicy(every_s=self._every_s, decode="all", starts_with="all")
                 if len(packets) >= _PEEK_PACKETS or (packets and packets[-1][0] - packets[0][0] > _PEEK_S):
                     break
         except (av.FFmpegError, OSError):
             pass  # reading meets it again, and says so
         finally:
             container.close()
-        return key_intervals_fit(packets, every_s=self._every_s)
+        fits = key_intervals_fit(packets, every_s=self._every_s)
+        return DecodePolicy(every_s=self._every_s, decode="auto", starts_with="keyframes" if fits else "all")
+
+
+def _stands_alone(stream: VideoStream, packet: av.Packet[VideoStream]) -> bool:
+    """False where a stream refreshes its picture bit by bit and calls the beginnings of that key frames."""
+    decoder = stream.codec_context
+    decoder.thread_count = 1
+    pictures = decoder.decode(packet) + decoder.decode(None)
+    return any(not picture.is_corrupt for picture in pictures)
 
 
 def _video_track(container: InputContainer, shown: str) -> VideoStream:
