@@ -136,9 +136,14 @@ def _command(
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from streamwatch.daemon.command import watch
+    from streamwatch.daemon.signals import Signals
 
-    return watch(options.config, stop_at_end=options.stop_at_end, verbose=options.verbose)
+    with Signals() as signals:
+        from streamwatch.daemon.command import set_up_logging, watch
+
+        set_up_logging(level="DEBUG" if options.verbose else "INFO")
+        watch(options.config, signals=signals, stop_at_end=options.stop_at_end)
+    return 0
 
 
 def _scan(options: argparse.Namespace) -> int:

@@ -1,18 +1,17 @@
-"""`streamwatch watch`: from a configuration file to a running service, and its signals."""
+"""`streamwatch watch`: from a configuration file to a running service."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from streamwatch.config import Config, load_config
 from streamwatch.config.checks import check_networks
+from streamwatch.daemon.health import check_port
 from streamwatch.daemon.service import Service
+from streamwatch.daemon.signals import Signals
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import Embedder, load_embedder
 from streamwatch.embedding.choose import Choice, choose_network
@@ -23,58 +22,28 @@ from streamwatch.events.store import FolderStore
 log = logging.getLogger(__name__)
 
 
-class _StopAsked(BaseException):
-    """SIGTERM or SIGINT while the daemon was still starting."""
-
-
-def watch(config_path: Path, *, stop_at_end: bool = False, verbose: bool = False) -> int:
-    """Run the daemon until SIGTERM or SIGINT; returns the exit code.
+def watch(config_path: Path, *, signals: Signals, stop_at_end: bool = False) -> None:
+    """Run the daemon until SIGTERM or SIGINT.
 
     Raises:
         StreamwatchError: The configuration, the weights, the data folder or the port cannot be used.
     """
-    set_up_logging(level="DEBUG" if verbose else "INFO")
-    try:
-        with Signals() as signals:
-            config = load_config(config_path, environ=os.environ)
-            check_networks(config)
-            store = FolderStore(config.data_dir)
-            service = Service(
-                config,
-                embedder=load_configured(config, store=store),
-                store=store,
-                sinks=[make_sink(config)],
-                notifier=Notifier(os.environ),
-            )
-            signals.deliver_to(service.stop)
-            service.run(stop_at_end=stop_at_end)
-    except _StopAsked:
-        log.info("stopped while starting")
-    return 0
-
-
-class Signals:
-    """SIGTERM and SIGINT: before the service runs they break off the start, afterwards they stop the service."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[], None] | None = None
-
-    def __enter__(self) -> Signals:
-        self._old = {number: signal.signal(number, self._received) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def deliver_to(self, stop: Callable[[], None]) -> None:
-        """From now on call this."""
-        self._stop = stop
-
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        if self._stop is None:
-            raise _StopAsked
-        self._stop()
+    config = load_config(config_path, environ=os.environ)
+    check_networks(config)
+    # What is quickly found to be wrong comes before the network, which takes seconds, or a download.
+    store = FolderStore(config.data_dir)
+    sink = make_sink(config)
+    if config.metrics.listen:
+        check_port(config.metrics.listen.host, config.metrics.listen.port)
+    service = Service(
+        config,
+        embedder=load_configured(config, store=store),
+        store=store,
+        sinks=[sink],
+        notifier=Notifier(os.environ),
+    )
+    signals.deliver_to(service.stop)
+    service.run(stop_at_end=stop_at_end)
 
 
 def set_up_logging(*, level: str = "INFO") -> None:
@@ -86,7 +55,7 @@ def set_up_logging(*, level: str = "INFO") -> None:
         stream=sys.stderr,
         force=True,
     )
-    for chatty in ("PIL", "libav"):
+    for chatty in ("PIL", "libav", "torch"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

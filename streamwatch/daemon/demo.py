@@ -14,8 +14,9 @@ from rich.progress import Progress
 from streamwatch.change.decision import Judgement
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.config import CameraConfig, Config, load_config
-from streamwatch.daemon.command import Signals, load_configured, make_sink, set_up_logging
+from streamwatch.daemon.command import load_configured, make_sink, set_up_logging
 from streamwatch.daemon.service import Service, open_camera
+from streamwatch.daemon.signals import Signals
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import EmbedderIdentity
 from streamwatch.errors import UsageError

@@ -63,10 +63,7 @@ class HealthServer:
                 handler_class=_QuietHandler,
             )
         except OSError as error:
-            raise PortUnavailable(
-                f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another port with "
-                "metrics.listen, or stop what holds this one"
-            ) from error
+            raise _unavailable(host, port, error) from error
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="health", daemon=True)
         self._thread.start()
@@ -111,6 +108,28 @@ def _checked(problem: str | None, content_type: str) -> tuple[str, str, bytes]:
     if problem is None:
         return "200 OK", content_type, b"ok\n"
     return "503 Service Unavailable", content_type, (problem + "\n").encode()
+
+
+def check_port(host: str, port: int) -> None:
+    """See whether `HealthServer` could serve there, before what takes long.
+
+    Raises:
+        PortUnavailable: The address is taken or not this machine's.
+    """
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen()  # Linux lets two bind that reuse the address, but not two listen
+    except OSError as error:
+        raise _unavailable(host, port, error) from error
+
+
+def _unavailable(host: str, port: int, error: OSError) -> PortUnavailable:
+    return PortUnavailable(
+        f"cannot serve metrics on {host}:{port}: {error.strerror or error}; choose another port with "
+        "metrics.listen, or stop what holds this one"
+    )
 
 
 def _is_local(host: str) -> bool:
