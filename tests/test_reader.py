@@ -338,3 +338,26 @@ def test_a_bug_in_a_source_is_logged_and_ends_this_reader_only(caplog: pytest.Lo
         assert bench.reader.finished.wait(5)
     assert isinstance(bench.reader.failure, SourceUnusable)
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_cameras_time_goes_on_over_its_reconnects() -> None:
+    # Given a camera whose stream was open at 0 s and again at 100 s, each time counting from 0
+    clock = ManualClock()
+    reader = Reader(
+        "gate",
+        open_source=lambda: ScriptedSource([], live=True),
+        every_s=1.0,
+        slots=Slots(),
+        metrics=Metrics(),
+        clock=clock,
+        fit="squash",
+        size_px=224,
+    )
+    first = frame(picture(), 0.0)
+    assert reader._since_first_s(first) == 0.0
+
+    # When it comes back
+    clock.elapsed_s = 100.0
+
+    # Then its frames are 100 s later than they say, and a cooldown cannot be got round by flapping
+    assert reader._since_first_s(first) == 100.0

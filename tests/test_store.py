@@ -205,3 +205,17 @@ def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way")
     with pytest.raises(OutputError, match=r"cannot write into .*/data"):
         FolderStore(tmp_path / "data")
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path) -> None:
+    # Given a daemon that holds its data folder
+    folder = tmp_path / "data"
+    refused = pytest.raises(OutputError, match="in use by another streamwatch")
+
+    # When another one wants it, then it is told so
+    with FolderStore(folder).lock(), refused, FolderStore(folder).lock():
+        pass
+
+    # And once the first has stopped, the folder is free
+    with FolderStore(folder).lock():
+        pass

@@ -135,7 +135,6 @@ class ChangeDecider:
     def restart(self) -> None:
         """Forget the samples on trial, not the memory: the stream was interrupted."""
         self._window.clear()
-        self._last_event_s = None
 
     def withdraw(self, state: str) -> None:
         """Take back a state whose event could not be kept: what is still new with the next sample is raised then.
@@ -174,7 +173,8 @@ class ChangeDecider:
 
         nearest = np.stack([seen.nearest for seen in self._window])
         novelty, changed = self._novelty(nearest.min(axis=0), now=nearest[-1], still=still)
-        cooling = self._last_event_s is not None and pts_s - self._last_event_s < self.settings.cooldown_s
+        # An event that lies ahead belongs to a stream that has begun anew.
+        cooling = self._last_event_s is not None and 0 <= pts_s - self._last_event_s < self.settings.cooldown_s
         raised = novelty > self.settings.threshold and not cooling
 
         if raised or self.settings.remember == "recent":

@@ -79,8 +79,8 @@ class ChangeConfig(Section):
     remember: Literal["states", "recent"] = "states"
     """What a frame is compared with: all remembered `states` of the scene, or only the most `recent` frames."""
 
-    recent: Annotated[Whole, Field(ge=1, le=100_000)] = 32
-    """How many frames are kept with remember: recent."""
+    recent: Annotated[Whole, Field(ge=1, le=1_000)] = 32
+    """How many frames are kept, in memory, with remember: recent."""
 
     max_states: Annotated[Whole, Field(ge=1, le=100_000)] = 512
     """How many states each camera remembers; past it, the one that was matched longest ago is forgotten."""

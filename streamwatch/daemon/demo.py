@@ -51,7 +51,7 @@ def demo(config_path: Path, *, seed: int = 0) -> int:
     store = FolderStore(config.data_dir)
     embedder = load_configured(config, store=store)
     recorder = _Recorder(console)
-    with Signals() as signals:
+    with Signals() as signals, store.lock():
         service = Service(
             config,
             embedder=embedder,

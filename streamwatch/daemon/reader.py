@@ -76,6 +76,7 @@ class Reader:
         self._stopped = threading.Event()
         self._source: Source | None = None
         self._epoch = 0
+        self._began_s: float | None = None
         self._thread = threading.Thread(target=self._run_guarded, name=f"reader-{camera}", daemon=True)
 
     def start(self) -> None:
@@ -122,7 +123,7 @@ class Reader:
         self._epoch += 1
         sampler = Sampler(self._every_s)
         frames = self._metrics.frames.labels(self.camera)
-        first = True
+        first, later_s = True, 0.0
         if self._stopped.is_set():  # `stop` may have come too early to close this source
             source.close()
         try:
@@ -132,11 +133,12 @@ class Reader:
                 if first:
                     first = False
                     self.failure = None
+                    later_s = self._since_first_s(frame) if source.live else 0.0
                     self._metrics.camera_up.labels(self.camera).set(1)
                     log.info("%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
                 frames.inc()
                 if sampler.take(frame.pts_s):
-                    self._offer(frame)
+                    self._offer(frame, later_s=later_s)
         finally:
             source.close()
         if source.live and not self._stopped.is_set():
@@ -145,9 +147,16 @@ class Reader:
             log.warning("%s: %s", self.camera, warning)
         return source.live
 
-    def _offer(self, frame: Frame) -> None:
+    def _since_first_s(self, frame: Frame) -> float:
+        """How much later than at the camera's very first opening this one began: its time goes on over reconnects."""
+        began_s = self._clock.monotonic_s() - frame.pts_s
+        if self._began_s is None:
+            self._began_s = began_s
+        return began_s - self._began_s
+
+    def _offer(self, frame: Frame, *, later_s: float) -> None:
         picture = prefetch(frame.picture, fit=self._fit, size_px=self._size_px)
-        sample = Frame(pts_s=frame.pts_s, captured_at=frame.captured_at, picture=picture)
+        sample = Frame(pts_s=frame.pts_s + later_s, captured_at=frame.captured_at, picture=picture)
         self._metrics.samples.labels(self.camera).inc()
         self._metrics.dropped.labels(self.camera).inc(self._slots.put(self.camera, sample, epoch=self._epoch))
 

@@ -123,7 +123,7 @@ class Service:
 
     def _wait(self, *, stop_at_end: bool) -> None:
         watchdog_s = self._notifier.watchdog_s
-        pause_s = min(0.25 if stop_at_end else 5.0, watchdog_s / 3 if watchdog_s else 5.0)
+        pause_s = min(0.25 if stop_at_end else 1.0, watchdog_s / 3 if watchdog_s else 1.0)
         while not self._stop.wait(pause_s):
             if self._unhealthy() is None:
                 self._notifier.send("WATCHDOG=1")

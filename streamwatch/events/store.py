@@ -4,13 +4,16 @@ data_dir/network.json             the network chosen for this folder, once
 data_dir/memory/CAMERA.npz        its remembered states
 data_dir/pictures/CAMERA/ID.jpg   their pictures
 data_dir/events.jsonl             the events
+data_dir/lock                     held while a daemon runs
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +37,24 @@ class FolderStore:
         self.folder = folder
         make_folder(folder)
         make_folder(folder / "memory")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            OutputError: Another process has the folder.
+        """
+        path = self.folder / "lock"
+        try:
+            with path.open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+        except BlockingIOError:
+            raise OutputError(
+                f"{self.folder} is in use by another streamwatch: two would spoil each other's memory; stop the other, "
+                "or give this one another data_dir"
+            ) from None
 
     def network_choice(self) -> dict[str, Any] | None:
         """What was chosen for this folder, or None when nothing was yet."""
