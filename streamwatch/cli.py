@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--csv", type=Path, metavar="FILE", help="also write the events to this CSV file")
     scan.set_defaults(run=_scan)
 
+    _gallery_commands(commands)
+
     check = _command(
         commands, "check-config", "check a configuration file", "streamwatch check-config /etc/streamwatch/site.yaml"
     )
@@ -133,6 +135,80 @@ def _command(
         epilog=f"example:\n  {example}\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def _gallery_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    index = _command(
+        commands, "index", "make a searchable gallery of pictures", "streamwatch index photos --gallery photos.lance"
+    )
+    index.add_argument(
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="folders of images, and those below them"
+    )
+    index.add_argument(
+        "--gallery", type=Path, required=True, metavar="FOLDER", help="made, or added to where it is there"
+    )
+    index.add_argument("--boxes", type=Path, metavar="FILE", help="index crops too: a CSV of path, x, y, width, height")
+    index.add_argument("--network", metavar="NAME", help="auto, vgg16, vgg19 or lite0 (default: auto)")
+    index.add_argument("--weights", metavar="NAME|FILE", help="weights by name, or a .safetensors or .pth file")
+    index.add_argument("--layer", metavar="NAME", help="layer of the network (default: fc7 of VGG, features of lite0)")
+    index.add_argument(
+        "--pooling", metavar="NAME", help="mean, max, gem or flat over the layer's places (default: mean)"
+    )
+    index.add_argument("--raw", action="store_true", help="leave the vectors' lengths as they are (default: length 1)")
+    index.add_argument(
+        "--fit", metavar="NAME", help="squash, crop or letterbox to the network's shape (default: squash)"
+    )
+    index.add_argument("--half", action="store_true", help="store half precision")
+    index.add_argument("--regional", action="store_true", help="store vectors of windows too, for `search --regional`")
+    index.add_argument(
+        "--ann", action="store_true", help="build the approximate index, for what does not fit the memory"
+    )
+    index.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+    index.add_argument("--batch", type=int, metavar="N", help="pictures that go through the network at once")
+    index.add_argument("--flush", type=int, default=512, metavar="N", help="pictures a transaction (default: 512)")
+    index.add_argument("--flush-s", type=float, default=10.0, metavar="S", help="… or so many seconds (default: 10)")
+    index.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    index.set_defaults(run=_index)
+
+    search = _command(
+        commands,
+        "search",
+        "find the pictures of a gallery that are most like others",
+        "streamwatch search photos.lance crane.jpg --box 40,25,300,200 --out sheet.html",
+    )
+    search.add_argument("gallery", type=Path, metavar="GALLERY", help="made with `streamwatch index`")
+    search.add_argument("queries", nargs="+", type=Path, metavar="QUERY", help="images, or folders of them")
+    search.add_argument("--box", metavar="X,Y,W,H", help="take this part of each query, in pixels")
+    search.add_argument("--top", type=int, default=10, metavar="N", help="results a query (default: 10)")
+    search.add_argument(
+        "--metric", default="sqeuclidean", metavar="NAME", help="a metric of SciPy's (default: sqeuclidean)"
+    )
+    search.add_argument("--regional", action="store_true", help="a picture is as near as its nearest window")
+    search.add_argument("--others", action="store_true", help="leave out results that are the query's own file")
+    search.add_argument("--weights", metavar="NAME|FILE", help="the gallery's weights, where they are no longer found")
+    search.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or cuda:N (default: auto)")
+    search.add_argument("--ann", action="store_true", help="search by the approximate index of `index --ann`")
+    search.add_argument(
+        "--probes", type=int, default=64, metavar="N", help="with --ann: parts looked into (default: 64)"
+    )
+    search.add_argument(
+        "--refine", type=int, default=20, metavar="N", help="with --ann: N × top are compared exactly (default: 20)"
+    )
+    search.add_argument("--json", action="store_true", help="print one JSON object a query instead of tables")
+    search.add_argument("--out", type=Path, metavar="FILE", help="also write the results with pictures as an HTML page")
+    search.set_defaults(run=_search)
+
+
+def _index(options: argparse.Namespace) -> int:
+    from streamwatch.offline.gallery_command import index_folders
+
+    return index_folders(options)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from streamwatch.offline.gallery_command import search_gallery
+
+    return search_gallery(options)
 
 
 def _watch(options: argparse.Namespace) -> int:
