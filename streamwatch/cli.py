@@ -206,7 +206,7 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from streamwatch.offline.gallery_command import search_gallery
+    from streamwatch.offline.search_command import search_gallery
 
     return search_gallery(options)
 

@@ -20,7 +20,7 @@ from streamwatch.events.files import write_whole
 from streamwatch.imaging import load_picture
 from streamwatch.offline import output
 from streamwatch.offline.annotate import AMBER
-from streamwatch.offline.gallery import GalleryIdentity, GalleryRow, PixelBox
+from streamwatch.offline.gallery_records import GalleryIdentity, GalleryRow, PixelBox
 from streamwatch.records import Box
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamwatch.embedding import Embedder
 from streamwatch.errors import UsageError
-from streamwatch.offline.gallery import GalleryIdentity
+from streamwatch.offline.gallery_records import GalleryIdentity
 from streamwatch.records import Box, Grid, Picture
 
 POOLINGS = ("mean", "max", "gem", "flat")
