@@ -161,6 +161,15 @@ class Daemon:
             return []
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
+    def wait_for_events(self, count: int, *, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until so many events are written."""
+
+        def written() -> bool:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+            return len(self.events()) >= count
+
+        wait_for(written, f"{count} events", timeout_s=timeout_s)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Ask it to stop; (exit code, seconds that it took)."""
         started_s = time.monotonic()
