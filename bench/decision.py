@@ -1,11 +1,11 @@
 """How well changes are found, beside simpler ways, on simulated yards whose truth is exact.
 
-Each yard is rendered, encoded as H.264 and sampled once a second; every method sees the same samples. A new state counts
-as found when an event lies between its start (the thing is at rest) and its end, at most 15 s later; every other event
-is false. Where a thing of the same kind and colour stood at the same place before, either answer is right, and neither
-counts. "early ok" also lets events count that come while the thing is still on its way, which is kind to methods that
-alarm at once. The row "shipped" has the network's own threshold. Every other row has the threshold that was best for it
-over these same yards, which flatters it. Nothing was tuned on the seeds from 1000 on.
+Each yard is rendered, encoded as H.264 and sampled once a second; every method sees the same samples. A new state
+counts as found when an event lies between its start (the thing is at rest) and its end, at most 15 s later; every
+other event is false. Where a thing of the same kind and colour stood at the same place before, either answer is right,
+and neither counts. "early ok" also lets events count that come while the thing is still on its way, which is kind to
+methods that alarm at once. The row "shipped" has the network's own threshold. Every other row has the threshold that
+was best for it over these same yards, which flatters it.
 
 Methods that alarm on single samples wait 10 s after an alarm. What a method raised, it knows from then on: states join
 the memory, a running mean starts from the new picture.
@@ -292,7 +292,7 @@ def best(tried: dict[float, list[Judged]], clips: Sequence[Clip], *, early: bool
 def make_yard(seed: int, *, duration_s: float, changes: int) -> Clip:
     scenario = random_scenario(seed, duration_s, changes=changes)
     scene = YardScene(seed=seed, width=WIDTH, height=HEIGHT, fps=FPS, scenario=scenario)
-    key = code_key("streamwatch/simulation", extra=(seed, duration_s, changes, WIDTH, HEIGHT, FPS))
+    key = code_key("streamwatch/simulation", extra=(seed, float(duration_s), changes, WIDTH, HEIGHT, FPS))
     path = BUILD / f"yard-{seed}-{key}.mp4"
     if not path.exists():
         BUILD.mkdir(parents=True, exist_ok=True)

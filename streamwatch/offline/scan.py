@@ -139,22 +139,20 @@ class _Samples:
         self._thread = threading.Thread(target=self._read, name="scan-reader", daemon=True)
 
     def batches(self, size: int) -> Iterator[list[Frame]]:
-        """Samples in order, as many at once as are ready, at most `size`."""
+        """Samples in order, `size` at once; the last batch may be smaller.
+
+        A full batch is waited for: one picture alone costs VGG16 half as much again, and where decoding is what takes
+        long, the decoder goes on while the batch is embedded.
+        """
         self._thread.start()
-        ended = False
-        while not ended:
-            batch: list[Frame] = []
-            while len(batch) < size:
-                try:
-                    frame = self._queue.get(block=not batch)
-                except queue.Empty:
-                    break
-                if frame is None:
-                    ended = True
-                    break
-                batch.append(frame)
-            if batch:
+        batch: list[Frame] = []
+        while (frame := self._queue.get()) is not None:
+            batch.append(frame)
+            if len(batch) == size:
                 yield batch
+                batch = []
+        if batch:
+            yield batch
 
     def stop(self) -> None:
         """End the thread; idempotent."""
