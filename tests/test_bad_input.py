@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from tests.running import Finished, complaint, environment, run, small_yard
+from tests.running import Finished, complaint, environment, run, small_yard, watching
 from tests.videos import cut, write_video
 
 # What a user who reads only the message must find in it: the thing that was got, and what would be right.
@@ -314,6 +314,20 @@ def test_a_metrics_port_that_is_taken_is_named_before_the_network_is_loaded(tmp_
     assert "metrics.listen" in said
     assert "INFO network" not in finished.err
     print(f"refused after {took_s:.1f} s")
+
+
+def test_a_second_daemon_on_the_same_data_folder_is_refused(tmp_path: Path) -> None:
+    # Given a daemon that runs
+    camera = {"name": "gate", "url": "rtsp://127.0.0.1:9/gate"}
+    with watching(tmp_path, {"cameras": [camera]}) as daemon:
+        daemon.wait_until_ready()
+        # When another is started on its folder, with another port
+        file = watched(tmp_path, cameras=[camera])
+        said = complaint(run("watch", "--config", file, cwd=tmp_path), code=5)
+        # Then it is told so, and the first goes on
+        assert "in use by another streamwatch" in said
+        assert daemon.fetch("/healthz") == (200, "ok\n")
+        assert daemon.stop()[0] == 0
 
 
 def test_watch_of_files_that_are_all_missing_ends_with_their_message(tmp_path: Path) -> None:

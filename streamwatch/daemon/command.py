@@ -32,18 +32,19 @@ def watch(config_path: Path, *, signals: Signals, stop_at_end: bool = False) -> 
     check_networks(config)
     # What is quickly found to be wrong comes before the network, which takes seconds, or a download.
     store = FolderStore(config.data_dir)
-    sink = make_sink(config)
-    if config.metrics.listen:
-        check_port(config.metrics.listen.host, config.metrics.listen.port)
-    service = Service(
-        config,
-        embedder=load_configured(config, store=store),
-        store=store,
-        sinks=[sink],
-        notifier=Notifier(os.environ),
-    )
-    signals.deliver_to(service.stop)
-    service.run(stop_at_end=stop_at_end)
+    with store.lock():
+        sink = make_sink(config)
+        if config.metrics.listen:
+            check_port(config.metrics.listen.host, config.metrics.listen.port)
+        service = Service(
+            config,
+            embedder=load_configured(config, store=store),
+            store=store,
+            sinks=[sink],
+            notifier=Notifier(os.environ),
+        )
+        signals.deliver_to(service.stop)
+        service.run(stop_at_end=stop_at_end)
 
 
 def set_up_logging(*, level: str = "INFO") -> None:
