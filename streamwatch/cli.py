@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     scan.set_defaults(run=_scan)
 
     _gallery_commands(commands)
+    _eval_command(commands)
 
     check = _command(
         commands, "check-config", "check a configuration file", "streamwatch check-config /etc/streamwatch/site.yaml"
@@ -197,6 +198,20 @@ def _gallery_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     search.add_argument("--json", action="store_true", help="print one JSON object a query instead of tables")
     search.add_argument("--out", type=Path, metavar="FILE", help="also write the results with pictures as an HTML page")
     search.set_defaults(run=_search)
+
+
+def _eval_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from streamwatch.offline.eval_options import EXAMPLE, add_options
+
+    judged = _command(commands, "eval", "see how well distances agree with people about triplets of images", EXAMPLE)
+    add_options(judged)
+    judged.set_defaults(run=_eval)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from streamwatch.offline.eval_command import evaluate_triplets
+
+    return evaluate_triplets(options)
 
 
 def _index(options: argparse.Namespace) -> int:

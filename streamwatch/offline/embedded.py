@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BufferedRandom
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from streamwatch.embedding import Embedder, EmbedderIdentity
 from streamwatch.embedding.fitting import fit_picture
-from streamwatch.errors import OutputError, SourceUnusable, UsageError
+from streamwatch.errors import OutputError, SourceUnusable
 from streamwatch.events.files import make_folder, write_whole
 from streamwatch.imaging import ArrayPicture, load_picture
 from streamwatch.offline.pooling import pool_regions, pooled_dimensions
@@ -69,11 +69,25 @@ class VectorStore:
     def __init__(self, folder: Path, identity: EmbedderIdentity, pooling: str) -> None:
         """Open, or create.
 
+        Args:
+            folder: Where the files are; made where it is not there.
+            identity: Of the embedder that gives the layer's raw regions.
+            pooling: What becomes of them.
+
         Raises:
             OutputError: The folder cannot be written, or another process has the store open.
         """
         self.dimensions = pooled_dimensions(pooling, identity.grid, identity.dimensions)
-        about = {"format": 1, **asdict(identity), "pooling": pooling}
+        about = {
+            "format": 1,
+            "network": identity.network,
+            "layer": identity.layer,
+            "weights_id": identity.weights_id,
+            "fit": identity.fit,
+            "input_px": identity.input_px,
+            "pooling": pooling,
+            "dimensions": self.dimensions,
+        }
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         name = f"{identity.network}-{identity.layer}-{pooling}-{key}".replace("/", "_").replace(":", "_")
         make_folder(folder)
@@ -150,23 +164,40 @@ class VectorStore:
         return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Maker:
+    """An embedder, and the stores that it fills, by pooling."""
+
+    embedder: Embedder
+    stores: Mapping[str, VectorStore]
+
+    def lacks(self, content: str) -> bool:
+        """True if some store has not got it."""
+        return not all(content in store for store in self.stores.values())
+
+    def make(self, contents: Sequence[str], pictures: Sequence[Picture]) -> None:
+        """Embed what some store lacks, once, and add it where it is lacking."""
+        todo = [row for row, content in enumerate(contents) if self.lacks(content)]
+        if not todo:
+            return
+        identity = self.embedder.identity
+        regions = self.embedder.embed([pictures[row] for row in todo])
+        for pooling, store in self.stores.items():
+            new = [place for place, row in enumerate(todo) if contents[row] not in store]
+            if new:
+                how = "flat" if identity.pooling != "layer" else pooling
+                store.add([contents[todo[place]] for place in new], pool_regions(regions[new], identity.grid, how))
+
+
 def embed_missing(
-    images: Sequence[Path],
-    contents: Contents,
-    embedder: Embedder,
-    stores: Mapping[str, VectorStore],
-    *,
-    input_px: int,
-    heard: Heard | None = None,
+    images: Sequence[Path], contents: Contents, makers: Sequence[Maker], *, heard: Heard | None = None
 ) -> dict[int, str]:
-    """Embed what is in not all of the stores, each distinct content once.
+    """Embed what is not in all of the stores, each distinct content once.
 
     Args:
         images: Files.
         contents: Theirs.
-        embedder: Gives raw regions (`grid="layer"`, `unit_length=False`).
-        stores: By pooling.
-        input_px: Width and height of the network's input.
+        makers: Their embedders are of one network and fit, and give raw vectors.
         heard: Is told how many images are done, and of how many.
 
     Returns:
@@ -174,38 +205,22 @@ def embed_missing(
     """
     todo: dict[str, int] = {}
     for number, content in enumerate(contents.hashes):
-        if content is not None and not all(content in store for store in stores.values()):
+        if content is not None and any(maker.lacks(content) for maker in makers):
             todo.setdefault(content, number)
     failed: dict[str, str] = {}
     done = 0
     if heard is not None:
         heard(0, len(todo))
-    for batch in _batches(_decoded(images, todo, embedder.identity.fit, input_px)):
+    identity = makers[0].embedder.identity
+    for batch in _batches(_decoded(images, todo, identity.fit, identity.input_px)):
         good = [(content, picture) for content, picture in batch if not isinstance(picture, str)]
         failed.update({content: picture for content, picture in batch if isinstance(picture, str)})
-        if good:
-            regions = embedder.embed([picture for _, picture in good])
-            for pooling, store in stores.items():
-                new = [row for row, (content, _) in enumerate(good) if content not in store]
-                vectors = pool_regions(regions[new], embedder.identity.grid, pooling)
-                store.add([good[row][0] for row in new], vectors)
+        for maker in makers:
+            maker.make([content for content, _ in good], [picture for _, picture in good])
         done += len(batch)
         if heard is not None:
             heard(done, len(todo))
-    return {
-        number: failed[content] for number, content in enumerate(contents.hashes) if content in failed and content
-    }
-
-
-def check_inputs(vectors: NDArray[np.float32], what: str) -> None:
-    """Nothing, where all numbers are finite.
-
-    Raises:
-        UsageError: Some are not.
-    """
-    bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-    if bad:
-        raise UsageError(f"{bad} of {len(vectors)} vectors of {what} hold NaN or infinity; remove the cache and run again")
+    return {number: failed[content] for number, content in enumerate(contents.hashes) if content in failed and content}
 
 
 def _decoded(

@@ -87,7 +87,8 @@ class Evaluation:
     """1, ½ or 0 for each triplet."""
 
     ranks: Floats
-    """(triplets, 2): of p+ and p− among the pool without the query, 1 the nearest; ties share the mean of their places."""
+    """(triplets, 2): of p+ and p− among the pool without the query; 1 is the nearest, ties share the mean of their
+    places."""
 
     pool: int
     """Images that are ranked: all but the query."""
@@ -205,7 +206,7 @@ def clusters(triplets: Integers, classes: Sequence[str] | None) -> Integers:
 
 
 def bootstrap_interval(values: Floats, groups: Integers, *, settings: Settings) -> tuple[float, float]:
-    """The percentile interval of the mean, whole groups being drawn with replacement (Efron & Tibshirani 1993, 13.3)."""
+    """The mean's percentile interval, whole groups being drawn with replacement (Efron & Tibshirani 1993, 13.3)."""
     rng = np.random.default_rng(settings.seed)
     count = int(groups.max()) + 1
     totals, sizes = np.bincount(groups, values, minlength=count), np.bincount(groups, minlength=count)

@@ -103,7 +103,9 @@ def heat_map_svg(ranks: NDArray[np.float64], pool: int, *, bounds: Bounds, title
         ("D", _LEFT, foot - best, best, best),
     ):
         parts.append(f'<rect x="{x:g}" y="{y:g}" width="{w:g}" height="{h:g}" class="corner"/>')
-        parts.append(f'<text x="{x + w / 2:g}" y="{y + h / 2 + 5:g}" class="corner-name" text-anchor="middle">{name}</text>')
+        parts.append(
+            f'<text x="{x + w / 2:g}" y="{y + h / 2 + 5:g}" class="corner-name" text-anchor="middle">{name}</text>'
+        )
     for share in (0, 0.25, 0.5, 0.75, 1):
         label = f"{round(share * pool):,}" if share else "1"
         parts.append(

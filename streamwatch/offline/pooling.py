@@ -1,4 +1,4 @@
-"""From a layer's regions to one vector a picture."""
+"""Which poolings an evaluation knows, and how the network's regions give several of them in one pass."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from streamwatch.errors import UsageError
 from streamwatch.records import Grid
 
 POOLINGS = ("mean", "max", "gem", "rmac", "flat")
-_GEM_EXPONENT = 3
-_GEM_FLOOR = 1e-6
-_RMAC_SCALES = 3
+"""Those of `embedding.pooling`, and `flat`: the layer's regions one after the other."""
+
+OF_PLACES = frozenset({"max", "gem", "rmac"})
+"""Poolings that need the layer's own places: a mean over 2×2 of them first would change the value."""
 
 
 def check_pooling(name: str) -> str:
@@ -32,57 +33,18 @@ def pooled_dimensions(name: str, grid: Grid, dimensions: int) -> int:
 
 
 def pool_regions(regions: NDArray[np.float32], grid: Grid, name: str) -> NDArray[np.float32]:
-    """Raw region vectors (n, regions, dimensions) as (n, dimensions), or (n, regions · dimensions) for `flat`.
-
-    `mean` and `max` over the regions; `gem`, the generalised mean of Radenović et al. 2018 (equation 3, exponent 3,
-    negative numbers taken as none); `rmac` of Tolias et al. 2016 (section 3.2, three scales, without its PCA): the sum of
-    the maxima over square windows, each at unit length first; `flat`, the regions one after the other.
-    """
-    if name == "flat":
+    """Raw region vectors (n, regions, dimensions) as (n, dimensions), or (n, regions · dimensions) for `flat`."""
+    if name == "flat" or grid.regions == 1:
         return np.ascontiguousarray(regions.reshape(len(regions), -1))
-    if name == "mean":
-        return regions.mean(axis=1, dtype=np.float32)
-    if name == "max":
-        return np.asarray(regions.max(axis=1), np.float32)
-    if name == "gem":
-        powers = np.maximum(regions, _GEM_FLOOR) ** _GEM_EXPONENT
-        return np.asarray(np.cbrt(powers.mean(axis=1, dtype=np.float64)), np.float32)
-    assert name == "rmac"
-    maps = regions.reshape(len(regions), grid.rows, grid.columns, -1)
-    total = np.zeros((len(regions), maps.shape[3]), np.float32)
-    for top, left, side in windows(grid):
-        vector = maps[:, top : top + side, left : left + side].max(axis=(1, 2))
-        total += vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-12)
-    return total
+    import torch
 
+    from streamwatch.embedding.pooling import pool
 
-def windows(grid: Grid) -> list[tuple[int, int, int]]:
-    """R-MAC's squares as (top, left, side): at scale l they are 2 / (l + 1) of the shorter side, spread evenly.
-
-    As many along the longer side as overlap by about 40 %, as the paper has it.
-    """
-    short, long_ = sorted((grid.rows, grid.columns))
-    found: dict[tuple[int, int, int], None] = {}
-    more = 0
-    if long_ > short:
-        steps = range(1, 7)
-        overlaps = [abs((short * short - short * ((long_ - short) / step)) / short**2 - 0.4) for step in steps]
-        more = int(np.argmin(overlaps)) + 1
-    for scale in range(1, _RMAC_SCALES + 1):
-        side = max(1, int(2 * short / (scale + 1)))
-        down = _starts(grid.rows - side, scale + (more if grid.rows > grid.columns else 0))
-        across = _starts(grid.columns - side, scale + (more if grid.columns > grid.rows else 0))
-        for top in down:
-            for left in across:
-                found[top, left, side] = None
-    return list(found)
-
-
-def _starts(room: int, count: int) -> list[int]:
-    return [0] if count == 1 else [int(room * step / (count - 1)) for step in range(count)]
+    maps = torch.from_numpy(regions).view(len(regions), grid.rows, grid.columns, -1).permute(0, 3, 1, 2)
+    return np.ascontiguousarray(pool(maps, name)[:, 0].numpy())
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each vector at length 1; one of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    lengths = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1, keepdims=True))
     return np.asarray(vectors / np.where(lengths == 0, 1.0, lengths), np.float32)

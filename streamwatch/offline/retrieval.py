@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class RetrievalMeter:
         self._labels = labels
         order = np.argsort(labels, kind="stable")
         first = np.searchsorted(labels[order], np.arange(labels.max(initial=-1) + 2))
-        self._members = [order[a:b] for a, b in zip(first[:-1], first[1:], strict=True)]
+        self._members = [order[a:b] for a, b in pairwise(first)]
         self._queries = self._without = 0
         self._precision = self._r_precision = 0.0
         self._recall = np.zeros(len(CUTS))

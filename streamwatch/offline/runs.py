@@ -82,7 +82,9 @@ def load_run(text: str) -> Run:
     except OSError as error:
         raise SourceUnusable(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise SourceUnusable(f"{path} is no run of `streamwatch eval`; name a folder that its --out has written") from None
+        raise SourceUnusable(
+            f"{path} is no run of `streamwatch eval`; name a folder that its --out has written"
+        ) from None
     if wanted:
         names = [cell.name for cell in run.cells]
         run.cells = [cell for cell in run.cells if cell.name == wanted]

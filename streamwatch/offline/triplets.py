@@ -109,7 +109,9 @@ def without_images(triplets: Triplets, unreadable: Mapping[int, str]) -> Triplet
         return triplets
     bad = np.isin(triplets.index, list(unreadable)).any(axis=1)
     skipped = [
-        Skipped(row=triplets.rows[number], reason=next(unreadable[i] for i in triplets.index[number] if i in unreadable))
+        Skipped(
+            row=triplets.rows[number], reason=next(unreadable[i] for i in triplets.index[number] if i in unreadable)
+        )
         for number in np.flatnonzero(bad).tolist()
     ]
     if bad.all():

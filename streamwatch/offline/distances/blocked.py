@@ -128,9 +128,9 @@ def _moved(metric: Fitted, rows: NDArray[Any]) -> NDArray[np.float64]:
     if metric.variance is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
             wide /= np.sqrt(metric.variance)
-    if metric.precision is not None:
+    if metric.root is not None:
         # C⁻¹ = L Lᵀ, so (x−y)ᵀ C⁻¹ (x−y) = ‖Lᵀx − Lᵀy‖².
-        wide = wide @ np.linalg.cholesky((metric.precision + metric.precision.T) / 2)
+        wide = wide @ metric.root
     return wide
 
 

@@ -24,7 +24,7 @@ def distances_of_rows(metric: Fitted, left: NDArray[Any], right: NDArray[Any]) -
             x, y = left > 0, right > 0
             both = np.count_nonzero(x & y, axis=1).astype(np.float64)
             of_x, of_y = (np.count_nonzero(z, axis=1).astype(np.float64) for z in (x, y))
-            return boolean_distance(metric.name, metric.dimensions, both, of_x, of_y)
+            return np.asarray(boolean_distance(metric.name, metric.dimensions, both, of_x, of_y))
         return _real(metric, left.astype(np.float64), right.astype(np.float64))
 
 
@@ -73,14 +73,14 @@ def unit_rows(name: str, vectors: Vectors) -> Vectors:
         # The mean of equal numbers need not be that number to the last digit.
         vectors[constant] = 0.0
     with np.errstate(invalid="ignore"):
-        return vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
+        return np.asarray(vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True)))
 
 
 def _real(metric: Fitted, x: Vectors, y: Vectors) -> Vectors:
     name = metric.name
     if name in ("cosine", "correlation"):
         cosines: Vectors = (unit_rows(name, x) * unit_rows(name, y)).sum(axis=1)
-        return 1.0 - np.clip(cosines, -1.0, 1.0)
+        return np.asarray(1.0 - np.clip(cosines, -1.0, 1.0))
     if name == "jensenshannon":
         return _jensen_shannon(x, y)
     difference = np.abs(x - y)
@@ -89,7 +89,7 @@ def _real(metric: Fitted, x: Vectors, y: Vectors) -> Vectors:
     if name == "cityblock":
         return np.asarray(difference.sum(axis=1))
     if name == "hamming":
-        return np.count_nonzero(difference, axis=1) / metric.dimensions
+        return np.asarray(np.count_nonzero(difference, axis=1) / metric.dimensions)
     if name == "canberra":
         sizes = np.abs(x) + np.abs(y)
         return np.asarray((difference / np.where(sizes == 0, 1.0, sizes)).sum(axis=1))
@@ -100,7 +100,7 @@ def _real(metric: Fitted, x: Vectors, y: Vectors) -> Vectors:
     if name == "mahalanobis":
         assert metric.precision is not None
         signed = x - y
-        return np.sqrt(np.maximum(((signed @ metric.precision) * signed).sum(axis=1), 0.0))
+        return np.asarray(np.sqrt(np.maximum(((signed @ metric.precision) * signed).sum(axis=1), 0.0)))
     squares = np.square(difference)
     if name == "seuclidean":
         assert metric.variance is not None

@@ -14,6 +14,8 @@ from streamwatch.offline.distances.names import canonical, exponent
 _SINGULAR = 1e14
 _CHUNK = 2048
 
+Square = NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
@@ -31,6 +33,9 @@ class Fitted:
 
     precision: NDArray[np.float64] | None = None
     """mahalanobis' inverse of the covariance, (dimensions, dimensions)."""
+
+    root: NDArray[np.float64] | None = None
+    """Its Cholesky factor L: precision = L Lᵀ."""
 
     centre: NDArray[np.float64] | None = None
     """The mean of the vectors: taken away before matrix products, which loses fewer digits then."""
@@ -84,7 +89,7 @@ def fit(metric: str, *samples: NDArray[Any]) -> Fitted:
     name = full.partition(":")[0]
     dimensions = int(samples[0].shape[1])
     rows = sum(len(sample) for sample in samples)
-    variance = precision = None
+    variance = precision = root = None
     centre = sum((_total(sample) for sample in samples), np.zeros(dimensions)) / max(rows, 1)
     if name == "seuclidean":
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -96,9 +101,15 @@ def fit(metric: str, *samples: NDArray[Any]) -> Fitted:
                 f"mahalanobis got {rows} vectors of {dimensions} dimensions, expected more vectors than dimensions: "
                 "add images, or take a layer or pooling with fewer dimensions"
             )
-        precision = _precision(samples, centre, rows)
+        precision, root = _precision(samples, centre, rows)
     return Fitted(
-        name=name, dimensions=dimensions, p=exponent(full), variance=variance, precision=precision, centre=centre
+        name=name,
+        dimensions=dimensions,
+        p=exponent(full),
+        variance=variance,
+        precision=precision,
+        root=root,
+        centre=centre,
     )
 
 
@@ -113,7 +124,7 @@ def _squares(sample: NDArray[Any], centre: NDArray[np.float64]) -> NDArray[np.fl
     return total
 
 
-def _precision(samples: tuple[NDArray[Any], ...], centre: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+def _precision(samples: tuple[NDArray[Any], ...], centre: NDArray[np.float64], rows: int) -> tuple[Square, Square]:
     covariance = np.zeros((len(centre), len(centre)))
     for sample in samples:
         for start in range(0, len(sample), _CHUNK):
@@ -122,7 +133,8 @@ def _precision(samples: tuple[NDArray[Any], ...], centre: NDArray[np.float64], r
     covariance /= rows - 1
     try:
         inverse = np.linalg.inv(covariance)
-        condition = np.linalg.norm(covariance, 1) * np.linalg.norm(inverse, 1)
+        condition = float(np.linalg.norm(covariance, 1) * np.linalg.norm(inverse, 1))
+        root = np.linalg.cholesky((inverse + inverse.T) / 2)
     except np.linalg.LinAlgError:
         condition = np.inf
     if not condition < _SINGULAR:
@@ -130,4 +142,4 @@ def _precision(samples: tuple[NDArray[Any], ...], centre: NDArray[np.float64], r
             f"mahalanobis cannot be had: some of the {len(centre)} dimensions are constant or follow from others, so "
             "the covariance has no inverse; add vectors, or take seuclidean"
         )
-    return inverse
+    return np.asarray(inverse, np.float64), np.asarray(root, np.float64)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,8 @@ from streamwatch.offline.distances.names import BOOLEAN, PRODUCTS
 
 _UNIT = 2.0**-24
 _SPREAD = 10.0
-"""λ in Higham & Mary 2019 (SIAM J. Sci. Comput. 41, theorem 2.4): a sum of n products in precision u is off by more than
-λ√n·u·Σ|xy| with a probability below 2n·exp(−λ²/2), which is nothing at 10. The certain bound, n·u, is reached by no sum."""
+"""λ in Higham & Mary 2019 (SIAM J. Sci. Comput. 41, theorem 2.4): a sum of n products in precision u is off by more
+than λ√n·u·Σ|xy| with a probability below 2n·exp(−λ²/2), which is nothing at 10. The bound n·u is never met."""
 
 Heard = Callable[[int], None]
 Rows = Callable[[slice, Tensor], None]
