@@ -33,7 +33,7 @@ def measure(
     video: Path, embedder: Embedder, *, every_s: float, decode: DecodeOption, rounds: int
 ) -> dict[str, float | str]:
     """One network's row."""
-    px = network(embedder.identity.network).input_px
+    px = embedder.identity.input_px
     size = int(getattr(embedder, "batch_size", 8))
     samples: list[ArrayPicture] = []
 

@@ -10,7 +10,7 @@ from streamwatch.change.decision import ChangeSettings
 from streamwatch.change.memory import Memory
 from streamwatch.config import ChangeConfig
 from streamwatch.embedding import Embedder, EmbedderIdentity
-from streamwatch.embedding.networks import network
+from streamwatch.embedding.networks import shipped_threshold
 from streamwatch.errors import UsageError
 from streamwatch.events.pictures import StatePictures
 from streamwatch.pipeline import CameraPipeline, new_id
@@ -28,9 +28,7 @@ def change_settings(change: ChangeConfig, identity: EmbedderIdentity) -> ChangeS
     """
     threshold = change.threshold
     if threshold is None:
-        layer = network(identity.network).layer(identity.layer)
-        if identity.unit_length and identity.grid == layer.grid:
-            threshold = layer.threshold
+        threshold = shipped_threshold(identity)
     if threshold is None:
         raise UsageError(
             f"no threshold is shipped for {identity.network} {identity.layer} with {identity.grid.rows}×"

@@ -123,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=int, default=0, help="another yard, light and noise (default: 0)")
     demo.set_defaults(run=_demo)
+
+    _weights_commands(commands)
     return parser
 
 
@@ -198,6 +200,44 @@ def _gallery_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     search.add_argument("--json", action="store_true", help="print one JSON object a query instead of tables")
     search.add_argument("--out", type=Path, metavar="FILE", help="also write the results with pictures as an HTML page")
     search.set_defaults(run=_search)
+
+
+def _weights_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    example = "streamwatch weights show vgg_cnn_m_2048.safetensors"
+    weights = _command(commands, "weights", "import Caffe's networks, show what a weights file is", example)
+    actions = weights.add_subparsers(metavar="ACTION", required=True)
+    importing = _command(
+        actions,
+        "import",
+        "make a weights file of Caffe's files",
+        "streamwatch weights import --caffemodel VGG_CNN_M_2048.caffemodel --prototxt deploy.prototxt "
+        "--mean VGG_mean.binaryproto --out vgg_cnn_m_2048.safetensors",
+    )
+    importing.add_argument("--caffemodel", type=Path, required=True, metavar="FILE", help="the numbers")
+    importing.add_argument("--prototxt", type=Path, required=True, metavar="FILE", help="the deploy prototxt")
+    importing.add_argument(
+        "--mean", metavar="FILE|B,G,R", help="the mean image (.binaryproto) or three numbers (default: Oxford's three)"
+    )
+    importing.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
+    importing.add_argument("--json", action="store_true", help="print what was made as JSON")
+    importing.set_defaults(run=_weights_import)
+    show = _command(actions, "show", "say what a weights file is: network, layers, pixels, id", example)
+    show.add_argument("file", type=Path, metavar="FILE", help="a .safetensors or .pth file")
+    show.add_argument("--network", metavar="NAME", help="whose it is, where the file does not tell")
+    show.add_argument("--json", action="store_true", help="print it as JSON")
+    show.set_defaults(run=_weights_show)
+
+
+def _weights_import(options: argparse.Namespace) -> int:
+    from streamwatch.embedding.weights_command import import_weights
+
+    return import_weights(options)
+
+
+def _weights_show(options: argparse.Namespace) -> int:
+    from streamwatch.embedding.weights_command import show_weights
+
+    return show_weights(options)
 
 
 def _eval_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -25,8 +25,11 @@ def check_networks(config: Config) -> None:
         return
     net = network(config.network)
     layer = net.layer(config.layer)
+    if config.weights is None and net.bring:
+        raise WeightsMissing(f"weights: {net.title} has no weights of its own: {net.bring}")
     if (
         config.weights is not None
+        and not net.of_library
         and "/" not in config.weights
         and known_weights(net.name, config.weights.partition("#sha256=")[0]) is None
     ):

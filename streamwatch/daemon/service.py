@@ -23,7 +23,6 @@ from streamwatch.daemon.reader import Reader
 from streamwatch.daemon.slots import Slots
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import Embedder
-from streamwatch.embedding.networks import network
 from streamwatch.errors import OutputError
 from streamwatch.events.cloudevents import label_needed
 from streamwatch.events.sinks import Sink
@@ -285,7 +284,7 @@ class Service:
             metrics=self.metrics,
             clock=self._clock,
             fit=identity.fit,
-            size_px=network(identity.network).input_px,
+            size_px=identity.input_px,
         )
 
     def _unhealthy(self) -> str | None:

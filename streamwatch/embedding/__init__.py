@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamwatch.errors import UnknownLayer
+from streamwatch.errors import UnknownLayer, UsageError
 from streamwatch.records import Grid, Picture
 
 if TYPE_CHECKING:
     from streamwatch.embedding.download import Progress
+
+
+POOLINGS = ("layer", "gem", "max", "mean", "rmac")
+
+
+def check_pooling(pooling: str) -> str:
+    """The pooling itself.
+
+    Raises:
+        UsageError: It is not one of `POOLINGS`.
+    """
+    if pooling not in POOLINGS:
+        raise UsageError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
+    return pooling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +52,24 @@ class EmbedderIdentity:
 
     grid: Grid
     dimensions: int
+
+    pooling: str = "layer"
+    """`layer` for the layer's regions, else how all its places became one vector: see `embedding.pooling`."""
+
+    input_px: int = 224
+    """Width and height of the network's input."""
+
+    @classmethod
+    def from_plain(cls, data: Mapping[str, Any]) -> EmbedderIdentity:
+        """What `dataclasses.asdict` made, through JSON or not; fields that came later may be missing.
+
+        Raises:
+            ValueError: It is no identity.
+        """
+        try:
+            return cls(**{**data, "grid": Grid(**data["grid"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{str(data)[:80]} is no embedder's identity: {error}") from None
 
 
 class Embedder(Protocol):
@@ -64,6 +96,7 @@ def load_embedder(
     device: str = "auto",
     fit: str = "squash",
     grid: str = "layer",
+    pooling: str = "layer",
     unit_length: bool = True,
     sha256: str | None = None,
     preprocessing: str | None = None,
@@ -76,13 +109,16 @@ def load_embedder(
     Loads torch. Changes nothing but the cache folder.
 
     Args:
-        network: A name in `embedding.networks`, or `auto` (see `embedding.choose`).
+        network: A name in `embedding.networks`, `torchvision:NAME` or `timm:NAME` (see `embedding.zoo`), or `auto`
+            (see `embedding.choose`).
         weights: A known name or the path of a .safetensors or .pth file, `#sha256=HEX` allowed behind it; None for the
             network's default weights.
         layer: Where to cut the network; None for its default layer.
         device: `auto`, `cpu`, `cuda` or `cuda:N`. CUDA computes in half precision.
         fit: `squash`, `crop` or `letterbox`.
         grid: `layer` for the layer's own regions, `frame` for one vector a frame, the mean over its places.
+        pooling: `layer` for the layer's regions as `grid` says; `gem`, `max`, `mean` or `rmac` for one vector a picture
+            of all the layer's places (see `embedding.pooling`).
         unit_length: Scale each region's vector to length 1, or less where the layer's `norm_floor` holds.
         sha256: The weights file's hash, 64 hex digits; another file is refused before it is parsed.
         preprocessing: A name in `embedding.preprocessing`, where the file's own is not known or not right.
@@ -103,20 +139,35 @@ def load_embedder(
     from streamwatch.embedding.weights import locate, split_hash
 
     check_fit(fit)
+    check_pooling(pooling)
     choice = choose_network(network, weights=weights, sha256=sha256, device=device, cache=cache)
     net = network_by_name(choice.network)
-    cut = net.layer(layer)
-    known = known_weights(net.name, None if choice.weights is None else split_hash(choice.weights)[0])
-    if known is not None and cut.classifier and not known.classifier:  # Said before 528 MB are downloaded in vain.
-        has = ", ".join(name for name, each in net.layers.items() if not each.classifier)
-        raise UnknownLayer(f"{known.name} has no usable classifier, which layer {cut.name!r} needs; it has {has}")
+    if not net.of_library:
+        cut = net.layer(layer)
+        known = known_weights(net.name, None if choice.weights is None else split_hash(choice.weights)[0])
+        if known is not None and cut.classifier and not known.classifier:  # Said before 528 MB are downloaded in vain.
+            has = ", ".join(name for name, each in net.layers.items() if not each.classifier)
+            raise UnknownLayer(f"{known.name} has no usable classifier, which layer {cut.name!r} needs; it has {has}")
 
     from streamwatch.embedding.reading import load_network
     from streamwatch.embedding.torch_backend import TorchEmbedder, pick_device
 
     pick_device(device)
-    file = locate(net, choice.weights, sha256=sha256, cache=cache, progress=progress)
-    loaded = load_network(file, net, cut.name, preprocessing_name=preprocessing)
+    if net.of_library:
+        from streamwatch.embedding.zoo import load_library_network
+
+        loaded = load_library_network(
+            net.name,
+            choice.weights,
+            layer,
+            sha256=sha256,
+            preprocessing_name=preprocessing,
+            cache=cache,
+            progress=progress,
+        )
+    else:
+        file = locate(net, choice.weights, sha256=sha256, cache=cache, progress=progress)
+        loaded = load_network(file, net, cut.name, preprocessing_name=preprocessing)
     return TorchEmbedder(
-        loaded, net, cut.name, device=device, fit=fit, grid=grid, unit_length=unit_length, batch_size=batch_size
+        loaded, device=device, fit=fit, grid=grid, pooling=pooling, unit_length=unit_length, batch_size=batch_size
     )

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-"""In each of the five blocks; Simonyan & Zisserman 2014, table 1, configurations D and E."""
+from streamwatch.embedding import cnn_m
+from streamwatch.embedding.chain_torch import modules as chain_modules
+from streamwatch.embedding.forms import PUBLISHED, Form
+from streamwatch.embedding.networks import VGG_CONVOLUTIONS
 
 _VGG_CHANNELS = (3, 64, 128, 256, 512, 512)
 
@@ -31,6 +33,7 @@ _LITE0_STAGES = (
 )
 _LITE0_STEM, _LITE0_HEAD = 32, 1280
 _LITE0_BN_EPS = 1e-3
+_VGG_BN_EPS = 1e-5
 
 
 class Take(Protocol):
@@ -41,21 +44,24 @@ class Take(Protocol):
         ...
 
 
-def build(network: str, layer: str, take: Take, *, timm_names: bool = False) -> nn.Module:
-    """The network up to a layer: float input (n, 3, 224, 224), output (n, channels, rows, columns), before averaging.
+def build(network: str, layer: str, take: Take, *, form: Form = PUBLISHED) -> nn.Module:
+    """The network up to a layer: float input (n, 3, side, side), output (n, channels, rows, columns), before averaging.
 
     Args:
         network: A name in `networks.NETWORKS`.
         layer: One of its layers.
         take: Gives the weights; it is asked for nothing behind the cut.
-        timm_names: For lite0: ask by timm's names instead of the embedded file's own.
+        form: How the file's network differs from the published one.
     """
     if network == "lite0":
-        return nn.Sequential(*_lite0(layer, take, timm_names))
-    return nn.Sequential(*_vgg(VGG_CONVOLUTIONS[network], layer, take))
+        return nn.Sequential(*_lite0(layer, take, form.timm_names))
+    if network in cnn_m.FC7:
+        chain = form.chain or cnn_m.published(cnn_m.FC7[network])
+        return nn.Sequential(*chain_modules(cnn_m.cut(chain, layer), take))
+    return nn.Sequential(*_vgg(VGG_CONVOLUTIONS[network], layer, take, form))
 
 
-def needed(network: str, layer: str, *, timm_names: bool = False) -> dict[str, tuple[int, ...]]:
+def needed(network: str, layer: str, *, form: Form = PUBLISHED) -> dict[str, tuple[int, ...]]:
     """The tensors, by name with their shapes, that `build` asks for."""
     asked: dict[str, tuple[int, ...]] = {}
 
@@ -63,17 +69,21 @@ def needed(network: str, layer: str, *, timm_names: bool = False) -> dict[str, t
         asked[key] = shape
         return torch.zeros(()).expand(shape)  # takes no memory
 
-    build(network, layer, take, timm_names=timm_names)
+    build(network, layer, take, form=form)
     return asked
 
 
-def _vgg(convolutions: Iterable[int], layer: str, take: Take) -> list[nn.Module]:
+def _vgg(convolutions: Iterable[int], layer: str, take: Take, form: Form) -> list[nn.Module]:
     modules: list[nn.Module] = []
     index = 0  # in torchvision's `features`
     for block, (count, (channels, out)) in enumerate(zip(convolutions, pairwise(_VGG_CHANNELS), strict=True), 1):
         for number in range(1, count + 1):
             weight = take(f"features.{index}.weight", (out, channels, 3, 3))
-            modules += [_Conv(weight, take(f"features.{index}.bias", (out,)), padding=1), nn.ReLU(inplace=True)]
+            bias = take(f"features.{index}.bias", (out,))
+            if form.batch_norm:
+                index += 1
+                weight, bias = _folded(weight, bias, f"features.{index}", take, _VGG_BN_EPS)
+            modules += [_Conv(weight, bias, padding=1), nn.ReLU(inplace=True)]
             index, channels = index + 2, out
             if layer == f"conv{block}_{number}":
                 return modules
@@ -81,16 +91,26 @@ def _vgg(convolutions: Iterable[int], layer: str, take: Take) -> list[nn.Module]
         index += 1
     if layer == "pool5":
         return modules
-    # torchvision averages to 7×7 here, which at an input of 224 changes nothing.
+    if form.input_px != 32 * form.pooled:
+        modules.append(nn.AdaptiveAvgPool2d(form.pooled))
     modules.append(nn.Flatten())
-    inputs = 7 * 7 * 512
-    for name, index in (("fc6", 0), ("fc7", 3)):
-        weight = take(f"classifier.{index}.weight", (4096, inputs))
-        modules += [_Linear(weight, take(f"classifier.{index}.bias", (4096,))), nn.ReLU(inplace=True)]
-        inputs = 4096
+    inputs = form.pooled**2 * 512
+    for name, (key, outputs) in zip(("fc6", "fc7"), form.fc, strict=True):
+        weight = take(f"{key}.weight", (outputs, inputs))
+        modules += [_Linear(weight, take(f"{key}.bias", (outputs,))), nn.ReLU(inplace=True)]
+        inputs = outputs
         if layer == name:
             break
-    return [*modules, nn.Unflatten(1, (4096, 1, 1))]
+    return [*modules, nn.Unflatten(1, (inputs, 1, 1))]
+
+
+def _folded(weight: Tensor, bias: Tensor | None, norm: str, take: Take, eps: float) -> tuple[Tensor, Tensor]:
+    """A convolution and the batch normalisation behind it as one convolution; computed in double precision."""
+    parts = [take(f"{norm}.{part}", weight.shape[:1]) for part in ("weight", "bias", "running_mean", "running_var")]
+    gain, shift, mean, var = (part.double() for part in parts)
+    factor = gain / torch.sqrt(var + eps)
+    start = -mean if bias is None else bias.double() - mean
+    return (weight.double() * factor[:, None, None, None]).float(), (shift + start * factor).float()
 
 
 def _lite0(layer: str, take: Take, timm: bool) -> list[nn.Module]:
@@ -98,18 +118,14 @@ def _lite0(layer: str, take: Take, timm: bool) -> list[nn.Module]:
         names: tuple[str, str, str, str], shape: tuple[int, ...], *, stride: int = 1, groups: int = 1
     ) -> list[nn.Module]:
         conv, bn = names[2:] if timm else names[:2]
-        weight = take(f"{conv}.weight", shape)
-        norm = [take(f"{bn}.{part}", shape[:1]) for part in ("weight", "bias", "running_mean", "running_var")]
-        gain, shift, mean, var = (part.double() for part in norm)
-        factor = gain / torch.sqrt(var + _LITE0_BN_EPS)
-        weight, bias = weight.double() * factor[:, None, None, None], shift - mean * factor
+        weight, bias = _folded(take(f"{conv}.weight", shape), None, bn, take, _LITE0_BN_EPS)
         kernel = shape[2]
         if stride == 1:
-            return [_Conv(weight.float(), bias.float(), padding=kernel // 2, groups=groups)]
+            return [_Conv(weight, bias, padding=kernel // 2, groups=groups)]
         # TensorFlow's "same" on an even input: the odd place of the border goes right and below.
         before, after = (kernel - 2) // 2, (kernel - 1) // 2
         pad = nn.ZeroPad2d((before, after, before, after))
-        return [pad, _Conv(weight.float(), bias.float(), stride=stride, groups=groups)]
+        return [pad, _Conv(weight, bias, stride=stride, groups=groups)]
 
     def relu6() -> nn.Module:
         return nn.ReLU6(inplace=True)

@@ -85,13 +85,26 @@ def _by_weights(weights: str, sha256: str | None) -> str:
     for expected in (demanded, sha256):
         if expected is not None and got != expected.lower():
             raise WeightsHashMismatch(f"{path} has SHA-256 {got}, expected {expected}; the file was not parsed")
+    return network_of_file(path)
+
+
+def network_of_file(path: Path) -> str:
+    """Whose weights a file holds. Loads torch.
+
+    Raises:
+        WeightsMissing: There is no such file.
+        WeightsInvalid: It cannot be read, or fits no network.
+    """
+    if not path.is_file():
+        file_sha256(path)  # says what is wrong with it
     from streamwatch.embedding.reading import network_of
 
     found = network_of(path)
     if found is None:
         raise WeightsInvalid(
             f"{path} fits none of the networks {', '.join(NETWORKS)}: its tensors have other names; "
-            "expected torchvision's names for VGG, or timm's for EfficientNet-Lite0"
+            "expected torchvision's names for VGG, timm's for EfficientNet-Lite0, or what streamwatch weights import "
+            "makes; for a network of a library name it too, such as timm:resnet50"
         )
     return found
 

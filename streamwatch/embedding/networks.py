@@ -6,15 +6,28 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from streamwatch.embedding import cnn_m
+from streamwatch.embedding.chain import Chain
 from streamwatch.errors import UnknownLayer, UnknownNetwork
 from streamwatch.records import Grid
+
+if TYPE_CHECKING:
+    from streamwatch.embedding import EmbedderIdentity
 
 VGG16_CONV4_3_THRESHOLD = 1.1
 VGG19_CONV4_3_THRESHOLD = VGG16_CONV4_3_THRESHOLD  # Taken over: VGG19's weights were not at hand to measure with.
 LITE0_BLOCKS_4_2_THRESHOLD = 1.1
 """Squared distance of region vectors (0 … 4) above which a region is new until it is calibrated: docs/decision.md. That
 VGG16's and Lite0's came out equal is chance."""
+
+
+VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+"""In each of the five blocks; Simonyan & Zisserman 2014, table 1, configurations D and E."""
+
+LIBRARIES = ("torchvision", "timm")
+"""Whose networks can be named as `LIBRARY:NAME`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +75,16 @@ class Network:
     """Width and height of the network's input."""
 
     weights: tuple[str, ...]
-    """Names of known weights; the first is the default."""
+    """Names of known weights; the first is the default. Empty where only the user's own files are used."""
+
+    bring: str = ""
+    """Where there are no known weights: the sentence that says which file to bring."""
+
+    @property
+    def of_library(self) -> bool:
+        """True for `torchvision:NAME` and `timm:NAME`: their layers are known only once the library has built them, and
+        `layers` is empty until then."""
+        return ":" in self.name
 
     def layer(self, name: str | None = None) -> Layer:
         """The layer of that name, or the default one.
@@ -71,26 +93,42 @@ class Network:
             UnknownLayer: The network has no such layer; the message lists those it has.
         """
         wanted = self.default_layer if name is None else name
+        if self.of_library and not self.layers:
+            return Layer(name=wanted, grid=Grid(1, 1), dimensions=1)
         try:
             return self.layers[wanted]
         except KeyError:
             raise UnknownLayer(
-                f"{self.title} has no layer {wanted!r}{nearest(wanted, self.layers)}; it has {', '.join(self.layers)}"
+                f"{self.title} has no layer {wanted!r}{nearest(wanted, self.layers)}; it has {listed(self.layers)}"
             ) from None
 
 
 def network(name: str) -> Network:
-    """The network of that name.
+    """The network of that name; of a library's, only what is known without loading the library.
 
     Raises:
         UnknownNetwork: There is none; the message lists them all.
     """
+    library, colon, own = name.partition(":")
+    if colon and library in LIBRARIES and own:
+        return Network(name=name, title=name, layers=_layers(), default_layer="", weights=())
     try:
         return NETWORKS[name]
     except KeyError:
         raise UnknownNetwork(
-            f"there is no network {name!r}{nearest(name, NETWORKS)}; known are {', '.join(NETWORKS)}"
+            f"there is no network {name!r}{nearest(name, NETWORKS)}; known are {', '.join(NETWORKS)}, "
+            f"and {' and '.join(f'{each}:NAME' for each in LIBRARIES)}"
         ) from None
+
+
+def shipped_threshold(identity: EmbedderIdentity) -> float | None:
+    """The threshold for change that was measured for vectors of this kind; None where none was."""
+    known = NETWORKS.get(identity.network)
+    layer = known.layers.get(identity.layer) if known else None
+    if known is None or layer is None or identity.grid != layer.grid:
+        return None
+    plain = identity.unit_length and identity.pooling == "layer" and identity.input_px == known.input_px
+    return layer.threshold if plain else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -99,8 +137,45 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def listed(names: Iterable[str], most: int = 40) -> str:
+    """The names for a message; of many, those at the end."""
+    every = list(names)
+    return ("… " if len(every) > most else "") + ", ".join(every[-most:])
+
+
 def _layers(*layers: Layer) -> Mapping[str, Layer]:
     return MappingProxyType({layer.name: layer for layer in layers})
+
+
+def cnn_m_layers(chain: Chain) -> dict[str, Layer]:
+    """CNN-M's layers by name."""
+    layers = {}
+    shapes = dict(
+        zip((getattr(operation, "name", None) for operation in chain.operations), chain.shapes(), strict=True)
+    )
+    for name in cnn_m.LAYERS:
+        channels, side = shapes[name]
+        average = 2 if name == "conv2" and side % 2 == 0 else 1
+        grid = Grid(side // average, side // average)
+        layers[name] = Layer(
+            name=name, grid=grid, dimensions=channels, average=average, classifier=name.startswith("fc")
+        )
+    return layers
+
+
+def _cnn_m(name: str, title: str) -> Network:
+    return Network(
+        name=name,
+        title=title,
+        layers=MappingProxyType(cnn_m_layers(cnn_m.published(cnn_m.FC7[name]))),
+        default_layer="fc7",
+        weights=(),
+        bring=(
+            f"its weights may not be passed on: bring the authors' own {title}.caffemodel, its deploy prototxt and the "
+            f"mean image, run streamwatch weights import --caffemodel {title}.caffemodel --prototxt FILE --mean FILE "
+            f"--out {name}.safetensors, and give that file with --weights"
+        ),
+    )
 
 
 def _vgg(name: str, title: str, *, threshold: float | None, fourth: bool, weights: tuple[str, ...]) -> Network:
@@ -147,6 +222,8 @@ NETWORKS: Mapping[str, Network] = MappingProxyType(
                 weights=("imagenet1k_v1", "imagenet1k_features"),
             ),
             _vgg("vgg19", "VGG19", threshold=VGG19_CONV4_3_THRESHOLD, fourth=True, weights=("imagenet1k_v1",)),
+            _cnn_m("vgg_cnn_m_2048", "VGG_CNN_M_2048"),
+            _cnn_m("vgg_cnn_m_1024", "VGG_CNN_M_1024"),
             Network(
                 name="lite0",
                 title="EfficientNet-Lite0",

@@ -13,6 +13,9 @@ from streamwatch.errors import UsageError
 
 Triple = tuple[float, float, float]
 
+MEAN_IMAGE = "preprocessing.mean_image"
+"""The tensor with a mean image: shape (3, side, side) of the input, in the order of `channels`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -24,6 +27,9 @@ class Preprocessing:
     scale: float
     mean: Triple
     std: Triple
+    mean_image: bool = False
+    """True if a whole picture is subtracted instead of three numbers, the file's tensor `MEAN_IMAGE`; `mean` is then
+    that picture's mean."""
 
     def __post_init__(self) -> None:
         if self.channels not in ("rgb", "bgr"):
@@ -32,6 +38,8 @@ class Preprocessing:
             raise ValueError(f"mean and std have {len(self.mean)} and {len(self.std)} numbers, expected 3 each")
         if not all(math.isfinite(number) for number in (self.scale, *self.mean, *self.std)):
             raise ValueError("scale, mean and std must be finite numbers")
+        if not isinstance(self.mean_image, bool):
+            raise ValueError(f"mean_image is {self.mean_image!r}, expected true or false")
         if self.scale <= 0 or min(self.std) <= 0:
             raise ValueError(f"scale is {self.scale} and std {self.std}, expected numbers above 0")
 
@@ -47,16 +55,22 @@ class Preprocessing:
         r, g, b = (round(min(255.0, max(0.0, mean / self.scale))) for mean in self.mean)
         return (r, g, b) if self.channels == "rgb" else (b, g, r)
 
+    def to_json(self) -> str:
+        """As `from_json` reads it."""
+        data = {name: getattr(self, name) for name in ("channels", "scale", "mean", "std")}
+        return json.dumps({**data, "mean_image": True} if self.mean_image else data)
+
     @staticmethod
     def from_json(text: str) -> Preprocessing:
-        """Read `{"channels": "rgb", "scale": 1.0, "mean": [3 numbers], "std": [3 numbers]}`.
+        """Read `{"channels": "rgb", "scale": 1.0, "mean": [3 numbers], "std": [3 numbers]}`; "mean_image": true may
+        stand there too.
 
         Raises:
             ValueError: It is no such document; the message says what is wrong with it.
         """
         data: Any = json.loads(text)
         keys = {"channels", "scale", "mean", "std"}
-        if not isinstance(data, dict) or set(data) != keys:
+        if not isinstance(data, dict) or data.keys() - {"mean_image"} != keys:
             raise ValueError(f"it is {text[:80]!r}, expected an object with {', '.join(sorted(keys))}")
         try:
             return Preprocessing(
@@ -64,6 +78,7 @@ class Preprocessing:
                 scale=float(data["scale"]),
                 mean=tuple(float(number) for number in data["mean"]),  # type: ignore[arg-type]
                 std=tuple(float(number) for number in data["std"]),  # type: ignore[arg-type]
+                mean_image=data.get("mean_image", False),
             )
         except TypeError as error:
             raise ValueError(str(error)) from None

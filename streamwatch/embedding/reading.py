@@ -14,10 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from streamwatch.embedding.architectures import build, needed
-from streamwatch.embedding.networks import NETWORKS, Network
+from streamwatch.embedding.cnn_m import FC7
+from streamwatch.embedding.forms import Form, form_of, resolved
+from streamwatch.embedding.known import KnownWeights
+from streamwatch.embedding.networks import LIBRARIES, NETWORKS, Network
 from streamwatch.embedding.preprocessing import (
     CAFFE_BGR,
     LITE0,
+    MEAN_IMAGE,
     TORCHVISION,
     TORCHVISION_FEATURES,
     Preprocessing,
@@ -31,10 +35,10 @@ Shape = tuple[int, ...]
 _OXFORD_FIRST_NUMBER = 0.42947057
 """Of conv1_1's first kernel, its blue channel: tells Oxford's VGG16 convolutions, which want other pixels, by value."""
 
-_UNUSED = {
-    "vgg16": ("classifier.6.",),
-    "vgg19": ("classifier.6.",),
+_CLASSES = {
     "lite0": ("_fc.", "classifier."),
+    "vgg16": ("classifier.6.", "classifier.weight", "classifier.bias"),
+    "vgg19": ("classifier.6.", "classifier.weight", "classifier.bias"),
 }
 """The layers that name classes: they may stand in a file and have any number of classes."""
 
@@ -54,7 +58,14 @@ class LoadedNetwork:
     """A network cut at a layer, on the CPU in float32, with what its weights expect."""
 
     module: nn.Module
+    network: Network
+    """With the input and the layers that it has with these weights."""
+
+    layer: str
     preprocessing: Preprocessing
+    mean_image: Tensor | None = None
+    """What is subtracted in the place of the preprocessing's mean: shape (3, input_px, input_px)."""
+
     weights_id: str
 
 
@@ -71,7 +82,8 @@ def open_file(path: Path) -> OpenFile:
         return _open_safetensors(path)
     if suffix in SUFFIXES:
         return _open_pytorch(path)
-    raise WeightsInvalid(f"{path} ends in {suffix!r}, expected {' or '.join(SUFFIXES)}")
+    hint = "; make one of it with streamwatch weights import" if suffix == ".caffemodel" else ""
+    raise WeightsInvalid(f"{path} ends in {suffix!r}, expected {' or '.join(SUFFIXES)}{hint}")
 
 
 def _open_safetensors(path: Path) -> OpenFile:
@@ -124,16 +136,18 @@ def network_of(path: Path) -> str | None:
     """Which network a file's tensors belong to, by what it says or by their names; None if it fits none."""
     file = open_file(path)
     said = file.metadata.get("network")
-    if said in NETWORKS:
+    if said in NETWORKS or (said is not None and said.startswith(tuple(f"{each}:" for each in LIBRARIES))):
         return said
     if {"_conv_stem.weight", "conv_stem.weight"} & file.shapes.keys():
         return "lite0"
-    fits = [
-        name
-        for name in ("vgg16", "vgg19")
-        if all(file.shapes.get(key) == shape for key, shape in needed(name, "conv4_3").items())
-    ]
-    return fits[0] if fits else None
+    for name in ("vgg16", "vgg19"):
+        try:
+            wanted = needed(name, "conv4_3", form=form_of(name, file.shapes, file.metadata))
+        except ValueError:
+            continue
+        if all(file.shapes.get(key) == shape for key, shape in wanted.items()):
+            return name
+    return None
 
 
 def load_network(
@@ -146,15 +160,15 @@ def load_network(
         UnknownLayer: The network has no such layer, or the file lacks the tensors for it.
         WeightsInvalid: The file is not this network's.
     """
-    wanted = network.layer(layer)
-    if wanted.classifier and file.known is not None and not file.known.classifier:
+    if network.layer(layer).classifier and file.known is not None and not file.known.classifier:
         raise _no_classifier(file.path, network, layer)
     opened = open_file(file.path)
     said = opened.metadata.get("network")
     if said is not None and said != network.name:
         raise WeightsInvalid(f"{file.path} says that it is for {said!r}, expected {network.name!r}")
-    timm_names = "_conv_stem.weight" not in opened.shapes
-    _check_shapes(opened, network, layer, timm_names)
+    form, own = inspect(opened, network)
+    wanted = own.layer(layer)
+    _check_shapes(opened, own, layer, form)
 
     def take(key: str, shape: Shape) -> Tensor:
         tensor = opened.tensor(key)
@@ -166,8 +180,8 @@ def load_network(
             raise WeightsInvalid(f"{file.path}: {key} holds numbers that are not finite; bring the file again")
         return tensor.float()
 
-    module = build(network.name, layer, take, timm_names=timm_names)
-    usual = _usual_preprocessing(file, opened, network)
+    module = build(network.name, layer, take, form=form)
+    usual = usual_preprocessing(opened, network, file.known)
     weights_id = file.id
     if preprocessing_name is None:
         chosen = usual
@@ -175,14 +189,40 @@ def load_network(
         chosen = preprocessing(preprocessing_name)
         if chosen != usual:  # Other pixels give other vectors: they must not pass for comparable ones.
             weights_id += f"+{preprocessing_name}"
-    return LoadedNetwork(module=module.eval(), preprocessing=chosen, weights_id=weights_id)
+    return LoadedNetwork(
+        module=module.eval(),
+        network=own,
+        layer=layer,
+        preprocessing=chosen,
+        mean_image=_mean_image(opened, own.input_px) if chosen.mean_image else None,
+        weights_id=weights_id,
+    )
 
 
-def _check_shapes(opened: OpenFile, network: Network, layer: str, timm_names: bool) -> None:
-    per_layer = {name: needed(network.name, name, timm_names=timm_names) for name in network.layers}
+def inspect(opened: OpenFile, network: Network) -> tuple[Form, Network]:
+    """How a file's network differs from the published one, and the network with the file's own input and layers.
+
+    Raises:
+        WeightsInvalid: The file says something of itself that cannot be.
+    """
+    try:
+        form = form_of(network.name, opened.shapes, opened.metadata)
+        return form, resolved(network, form)
+    except (ValueError, RecursionError) as error:
+        raise WeightsInvalid(f"{opened.path} cannot be used as {network.title}: {error}") from None
+
+
+def usable_layers(opened: OpenFile, network: Network, form: Form) -> tuple[str, ...]:
+    """The layers that the file has all tensors for."""
+    has = opened.shapes.keys()
+    return tuple(name for name in network.layers if needed(network.name, name, form=form).keys() <= has)
+
+
+def _check_shapes(opened: OpenFile, network: Network, layer: str, form: Form) -> None:
+    per_layer = {name: needed(network.name, name, form=form) for name in network.layers}
     expected = {key: shape for shapes in per_layer.values() for key, shape in shapes.items()}
     for key, shape in opened.shapes.items():
-        if (key.startswith(_UNUSED[network.name]) and key not in expected) or key.endswith(".num_batches_tracked"):
+        if key.endswith(".num_batches_tracked") or (key not in expected and _is_unused(key, network.name)):
             continue
         if key not in expected:
             raise WeightsInvalid(f"{opened.path} holds {key!r} of shape {shape}, which {network.title} does not have")
@@ -193,7 +233,7 @@ def _check_shapes(opened: OpenFile, network: Network, layer: str, timm_names: bo
     missing = [key for key in per_layer[layer] if key not in opened.shapes]
     if not missing:
         return
-    has = [name for name, shapes in per_layer.items() if shapes.keys() <= opened.shapes.keys()]
+    has = usable_layers(opened, network, form)
     if not has:
         raise WeightsInvalid(
             f"{opened.path} lacks {missing[0]}, expected of shape {per_layer[layer][missing[0]]} for {network.title}"
@@ -203,22 +243,44 @@ def _check_shapes(opened: OpenFile, network: Network, layer: str, timm_names: bo
     )
 
 
+def _is_unused(key: str, network: str) -> bool:
+    return key == MEAN_IMAGE or key.startswith(_CLASSES.get(network, ("fc8.",)))
+
+
 def _no_classifier(path: Path, network: Network, layer: str) -> UnknownLayer:
     has = ", ".join(name for name, each in network.layers.items() if not each.classifier)
     return UnknownLayer(f"{path} has no usable classifier, which layer {layer!r} needs; it has {has}")
 
 
-def _usual_preprocessing(file: WeightsFile, opened: OpenFile, network: Network) -> Preprocessing:
-    if file.known is not None:
-        return file.known.preprocessing
+def _mean_image(opened: OpenFile, size_px: int) -> Tensor:
+    shape = opened.shapes.get(MEAN_IMAGE)
+    if shape != (3, size_px, size_px):
+        has = f"has shape {shape}" if shape else "is not in it"
+        raise WeightsInvalid(f"{opened.path}: its mean image {has}, expected {MEAN_IMAGE!r} of {(3, size_px, size_px)}")
+    image = opened.tensor(MEAN_IMAGE).float()
+    if not bool(torch.isfinite(image).all()):
+        raise WeightsInvalid(f"{opened.path}: its mean image holds numbers that are not finite; bring the file again")
+    return image
+
+
+def usual_preprocessing(opened: OpenFile, network: Network, known: KnownWeights | None) -> Preprocessing:
+    """What the file's network wants its pixels to look like, as far as the file says or its numbers tell.
+
+    Raises:
+        WeightsInvalid: What the file says cannot be used.
+    """
+    if known is not None:
+        return known.preprocessing
     said = opened.metadata.get("preprocessing")
     if said is not None:
         try:
             return Preprocessing.from_json(said)
         except ValueError as error:
-            raise WeightsInvalid(f"{file.path}: its metadata key 'preprocessing' cannot be used: {error}") from None
+            raise WeightsInvalid(f"{opened.path}: its metadata key 'preprocessing' cannot be used: {error}") from None
     if network.name == "lite0":
         return LITE0
+    if network.name in FC7:
+        return CAFFE_BGR
     first = opened.tensor("features.0.weight")[0, :, 0, 0].float()
     # Oxford's file has blue first; the same numbers turned round have it last. 2e-3 leaves room for half precision.
     if abs(float(first[0]) - _OXFORD_FIRST_NUMBER) < 2e-3:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from streamwatch.embedding import EmbedderIdentity
+from streamwatch.embedding import EmbedderIdentity, check_pooling
 from streamwatch.embedding.fitting import check_fit, fit_picture
-from streamwatch.embedding.networks import Layer, Network
+from streamwatch.embedding.networks import Layer
+from streamwatch.embedding.pooling import pool
 from streamwatch.embedding.reading import LoadedNetwork
 from streamwatch.embedding.reference import reference_picture
 from streamwatch.errors import UsageError, WeightsInvalid
@@ -57,12 +58,11 @@ class TorchEmbedder:
     def __init__(
         self,
         loaded: LoadedNetwork,
-        network: Network,
-        layer: str,
         *,
         device: str = "auto",
         fit: str = "squash",
         grid: str = "layer",
+        pooling: str = "layer",
         unit_length: bool = True,
         batch_size: int | None = None,
     ) -> None:
@@ -77,22 +77,28 @@ class TorchEmbedder:
         # frozen graphs were as fast, but are deprecated; torch.compile wants a C compiler on the user's machine.
         self._dtype = torch.float16 if cuda else torch.float32
         self._module = loaded.module.to(self.device, self._dtype).to(memory_format=torch.channels_last)
-        cut = network.layer(layer)
+        network, cut = loaded.network, loaded.network.layer(loaded.layer)
         self._average = cut.average
-        self._whole = grid == "frame"
+        self._pooling = check_pooling(pooling)
+        self._whole = grid == "frame" or pooling != "layer"
         self._identity = EmbedderIdentity(
             network=network.name,
-            layer=layer,
+            layer=cut.name,
             weights_id=loaded.weights_id,
             fit=check_fit(fit),
             unit_length=unit_length,
             norm_floor=cut.norm_floor if unit_length and not self._whole else 0.0,
             grid=Grid(1, 1) if self._whole else cut.grid,
             dimensions=cut.dimensions,
+            pooling=pooling,
+            input_px=network.input_px,
         )
         gain, shift = loaded.preprocessing.factors()
         self._gain = torch.tensor(gain, device=self.device).view(1, 3, 1, 1)
         self._shift = torch.tensor(shift, device=self.device).view(1, 3, 1, 1)
+        if loaded.mean_image is not None:
+            std = torch.tensor(loaded.preprocessing.std).view(3, 1, 1)
+            self._shift = (-loaded.mean_image / std).to(self.device)[None]
         self._blue_first = loaded.preprocessing.channels == "bgr"
         self._border = loaded.preprocessing.neutral_rgb()
         self._size_px = network.input_px
@@ -165,6 +171,8 @@ class TorchEmbedder:
     def _regions(self, x: Tensor) -> Tensor:
         """Feature maps as raw region vectors: (n, regions, dimensions), float32."""
         x = x.float()
+        if self._pooling != "layer":
+            return pool(x, self._pooling)
         if self._average > 1:
             x = functional.avg_pool2d(x, self._average)
         vectors = x.flatten(2).transpose(1, 2)

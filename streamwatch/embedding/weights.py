@@ -146,7 +146,8 @@ def locate(
         demanded = sha256
     known = known_weights(network.name, name)
     if known is None:
-        assert name is not None
+        if name is None:
+            raise WeightsMissing(f"{network.title} has no weights of its own: {network.bring}")
         return _checked(_own_path(network, name), known=None, expected=demanded or "")
     found = find_cached(known, cache=cache, hub=hub)
     if found is None:
@@ -158,11 +159,29 @@ def locate(
     return found
 
 
+def locate_file(weights: str, *, sha256: str | None = None) -> WeightsFile:
+    """The user's own file, `#sha256=HEX` allowed behind its path; its hash is checked.
+
+    Raises:
+        UsageError: A hash that is none.
+        WeightsMissing: There is no such file.
+        WeightsInvalid: It cannot be read.
+        WeightsHashMismatch: The bytes are not the ones expected.
+    """
+    name, demanded = split_hash(weights)
+    if sha256 is not None and demanded not in (None, _full_hash(sha256)):
+        raise UsageError(f"two different hashes are demanded: {demanded} and {sha256}; keep one of them")
+    expected = demanded or (_full_hash(sha256) if sha256 is not None else "")
+    return _checked(Path(name).expanduser(), known=None, expected=expected)
+
+
 def _own_path(network: Network, name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir() or path.suffix.lower() in SUFFIXES or path.exists():
         return path
     names = ", ".join(network.weights)
+    if not names:
+        raise WeightsMissing(f"there is no weights file {name}; {network.bring}")
     raise WeightsMissing(
         f"{network.title} has no weights called {name!r}{nearest(name, network.weights)}, and there is no such file; "
         f"known are {names}, and paths of {' and '.join(SUFFIXES[:2])} files"

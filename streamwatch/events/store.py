@@ -98,9 +98,10 @@ class FolderStore:
                 vectors, regions, rows = saved["vectors"], saved["vector_regions"], saved["rows"]
             version, written = header["format"], header["identity"]
             states = _states(header["states"], rows) if version == _FORMAT else []
+            same = version == _FORMAT and EmbedderIdentity.from_plain(written) == identity
         except Exception as error:  # NumPy and zipfile let through whatever their parsing meets in a damaged file
             raise OutputError(f"{path} is damaged; delete it, and {camera} starts to remember afresh") from error
-        if version != _FORMAT or written != _plain(identity):
+        if not same:
             raise WeightsMismatch(
                 f"{path} was written with {_words(written if version == _FORMAT else None)}, but "
                 f"{_words(_plain(identity))} is configured now; "

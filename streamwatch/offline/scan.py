@@ -13,7 +13,6 @@ from pathlib import Path
 from streamwatch.assembly import change_settings, new_memory, new_pipeline
 from streamwatch.config import ChangeConfig
 from streamwatch.embedding import Embedder
-from streamwatch.embedding.networks import network
 from streamwatch.errors import SourceError, SourceUnusable
 from streamwatch.offline.result import ScanEvent, ScanResult, TimelinePoint
 from streamwatch.pipeline import Raised
@@ -133,7 +132,7 @@ class _Samples:
         """What ended the source, if it did not end by itself."""
 
         self._source, self._sampler = source, Sampler(every_s)
-        self._fit, self._size_px = embedder.identity.fit, network(embedder.identity.network).input_px
+        self._fit, self._size_px = embedder.identity.fit, embedder.identity.input_px
         self._queue: queue.Queue[Frame | None] = queue.Queue(maxsize=_AHEAD)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, name="scan-reader", daemon=True)
