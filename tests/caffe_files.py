@@ -134,7 +134,7 @@ def with_norm(chain: Chain, **changes: float) -> Chain:
 
 
 def forward(chain: Chain, tensors: dict[str, Array], x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Every operation's output for a (3, side, side) input: by name, a ReLU's under the name of what it follows."""
+    """Every operation's output for a (3, side, side) input: by name, a ReLU's under the name of what it follows, LRN's not."""
     found: dict[str, NDArray[np.float64]] = {}
     name = ""
     for operation in chain.operations:
@@ -151,7 +151,8 @@ def forward(chain: Chain, tensors: dict[str, Array], x: NDArray[np.float64]) -> 
             x = x / (operation.k + operation.alpha / operation.size * np.array(sums)) ** operation.beta
         else:
             x = _max_pool(x, operation)
-        found[name] = x
+        if not isinstance(operation, ResponseNorm):
+            found[name] = x
     return found
 
 

@@ -34,6 +34,8 @@ _MAX_MEAN_BYTES = 64 << 20
 _MAX_MODEL_BYTES = (1 << 31) - 1
 """protobuf reads no larger message."""
 
+_MOST_SIDES = 8
+
 _INPUTS = {
     *("Input", "Data", "ImageData", "MemoryData", "HDF5Data", "DummyData", "WindowData"),
     *("DATA", "IMAGE_DATA", "MEMORY_DATA", "HDF5_DATA", "DUMMY_DATA", "WINDOW_DATA"),
@@ -165,17 +167,19 @@ def read_mean(path: Path, *, size_px: int) -> Array:
 
 def _read(path: Path, limit: int) -> bytes:
     try:
+        if path.exists() and not path.is_file():
+            raise WeightsInvalid(f"{path} cannot be read: it is no plain file")
         size = path.stat().st_size
-        if path.is_file() and size > limit:
+        if size > limit:
             raise WeightsInvalid(f"{path} is {size:,} bytes long, expected at most {limit:,}; is it the right file?")
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            content = file.read(size)
     except FileNotFoundError:
         raise WeightsMissing(f"there is no file {path}; check the path") from None
     except OSError as error:
         raise WeightsInvalid(f"{path} cannot be read: {error.strerror or error}") from None
-    if not content or len(content) > limit:
-        raise WeightsInvalid(f"{path} is {'too long' if content else 'empty'}; bring the file again")
+    if not content:
+        raise WeightsInvalid(f"{path} is empty; bring the file again")
     return content
 
 
@@ -185,6 +189,8 @@ def _read(path: Path, limit: int) -> bytes:
 def _numbers(blob: Any, where: str) -> Array:
     """A blob's numbers in its own shape; without a copy where they stand packed in one piece."""
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
+    if len(shape) > _MOST_SIDES:
+        raise WeightsInvalid(f"{where} has {len(shape):,} sides, expected at most {_MOST_SIDES}")
     if any(side < 0 for side in shape):
         raise WeightsInvalid(f"{where} has shape {_words(shape)}, expected no side below 0")
     count = math.prod(shape)
