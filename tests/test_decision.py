@@ -587,3 +587,36 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_decider_works_on_a_memory_that_it_was_given() -> None:
     memory = Memory(regions=GRID.regions, dimensions=DIMENSIONS, max_states=7)
     assert new_decider(memory=memory).memory is memory
+
+
+# --- Several changes at once
+
+FAR_CRATE = ("far crate", block(11, 11, 2, 2))
+
+
+def test_an_event_does_not_swallow_another_change_that_is_still_under_way() -> None:
+    # Given a truck and, far from it, a crate on which somebody is still at work
+    scene, watch = watching()
+    busy = [("busy " + str(number), block(10, 11, 1, 2)) for number in range(8)]
+    watch.see(*(scene.look(TRUCK, FAR_CRATE, at_work) for at_work in busy))
+    # When he leaves and both stay
+    watch.see(*(scene.look(TRUCK, FAR_CRATE) for _ in range(12)))
+    # Then each has its event: the truck's did not take the unfinished crate into the memory
+    first, second = (judgement for judgement in watch.judgements if judgement.change)
+    assert regions_of(first) == set(TRUCK[1])
+    assert regions_of(second) == set(FAR_CRATE[1])
+
+
+def test_what_settles_right_after_an_event_close_to_it_is_the_same_change() -> None:
+    # Given a truck that came, and two samples later something beside it, one region away
+    scene, watch = watching()
+    load = ("load", block(4, 8, 3, 2))
+    watch.see(*(scene.look(TRUCK) for _ in range(2)))
+    # When both stay
+    watch.see(*(scene.look(TRUCK, load) for _ in range(20)))
+    # Then one event is enough: its picture shows both
+    assert len(watch.event_times_s) == 1
+    # And a return to it stays silent
+    watch.see(*(scene.look() for _ in range(10)))
+    watch.see(*(scene.look(TRUCK, load) for _ in range(10)))
+    assert len(watch.event_times_s) == 1

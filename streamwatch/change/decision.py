@@ -28,6 +28,9 @@ _ACTIVE = 0.9
 _STILL = 0.8
 """Share of the threshold that a still region's samples may lie apart."""
 
+_NEAR = 2
+"""Regions that a part of a change may lie from the rest of it and still belong to the same event."""
+
 _MAX_WINDOW = 24
 """Samples that a window in seconds is thinned to."""
 
@@ -99,6 +102,32 @@ class Judgement:
     """Id of the state that left the memory for it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The groups of one sample."""
+
+    novelty: float
+    """Of the most novel settled group."""
+
+    changed: NDArray[np.bool_]
+    """Regions that are new, of the settled groups above the threshold."""
+
+    pending: NDArray[np.bool_]
+    """Active regions of all other groups."""
+
+    groups: NDArray[np.int_]
+    """Each region's group; 0 is the rest of the picture."""
+
+
+@dataclass
+class _Rest:
+    """The parts of an announced change that had not settled when it was announced."""
+
+    state: str
+    regions: NDArray[np.bool_]
+    samples_left: int
+
+
 @dataclass
 class _Seen:
     """A sample in the window."""
@@ -125,6 +154,7 @@ class ChangeDecider:
         self._new_id = new_id
         self._window: deque[_Seen] = deque()
         self._last_event_s: float | None = None
+        self._rest: _Rest | None = None
         self._before_add: tuple[str, NDArray[np.float16], NDArray[np.int32], tuple[State, ...]] | None = None
 
     def watch(self, regions: NDArray[np.bool_]) -> None:
@@ -135,6 +165,7 @@ class ChangeDecider:
     def restart(self) -> None:
         """Forget the samples on trial, not the memory: the stream was interrupted."""
         self._window.clear()
+        self._rest = None
 
     def withdraw(self, state: str) -> None:
         """Take back a state whose event could not be kept: what is still new with the next sample is raised then.
@@ -170,29 +201,34 @@ class ChangeDecider:
             return self._learn_first(vectors, still, pts_s, captured_at)
         if self.settings.remember == "states":
             self._fill_gaps(vectors, still)
+            self._complete(vectors, still)
 
         nearest = np.stack([seen.nearest for seen in self._window])
-        novelty, changed = self._novelty(nearest.min(axis=0), now=nearest[-1], still=still)
+        persisted = nearest.min(axis=0)
+        found = self._group(persisted, now=nearest[-1], still=still)
         # An event that lies ahead belongs to a stream that has begun anew.
         cooling = self._last_event_s is not None and 0 <= pts_s - self._last_event_s < self.settings.cooldown_s
-        raised = novelty > self.settings.threshold and not cooling
+        raised = found.novelty > self.settings.threshold and not cooling
 
         if raised or self.settings.remember == "recent":
             similar = self._most_similar(embedding.vectors)
-            state, forgotten = self._add(vectors, still, pts_s, captured_at)
+            # What is new elsewhere but not announced yet must not slip into the memory with this state.
+            known = still & ~found.pending if raised else still
+            state, forgotten = self._add(vectors, known, pts_s, captured_at)
             change = None
             if raised:
                 self._last_event_s = pts_s
-                change = Change(regions=self._regions(changed, nearest.min(axis=0)), before=similar, after=state)
+                self._rest = _Rest(state, self._rest_of(found), len(self._window))
+                change = Change(regions=self._regions(found.changed, persisted), before=similar, after=state)
             return Judgement(
-                novelty=novelty,
+                novelty=found.novelty,
                 threshold=self.settings.threshold,
                 change=change,
                 learned=state,
                 forgotten=forgotten,
             )
         self._match(nearest[-1])
-        return Judgement(novelty=novelty, threshold=self.settings.threshold)
+        return Judgement(novelty=found.novelty, threshold=self.settings.threshold)
 
     def _push(self, seen: _Seen) -> None:
         """Bound: `confirm_samples`, or in seconds `_MAX_WINDOW` plus two; the oldest leaves."""
@@ -244,17 +280,36 @@ class ChangeDecider:
             self.memory.learn(0, medoids(vectors), regions=unknown)
             self._memory_changed()
 
-    def _novelty(
-        self, persisted: NDArray[np.float32], *, now: NDArray[np.float32], still: NDArray[np.bool_]
-    ) -> tuple[float, NDArray[np.bool_]]:
-        """The novelty of the most novel settled group, and the regions of all groups above the threshold."""
+    def _complete(self, vectors: NDArray[np.float32], still: NDArray[np.bool_]) -> None:
+        """What was under way close to an announced change, and comes to rest right after it, is the same change."""
+        rest = self._rest
+        if rest is None:
+            return
+        settled = rest.regions & still
+        ids = [state.id for state in self.memory.states]
+        if settled.any() and rest.state in ids:
+            self.memory.learn(ids.index(rest.state), medoids(vectors), regions=settled)
+            self._memory_changed()
+        rest.samples_left -= 1
+        if not rest.samples_left:
+            self._rest = None
+
+    def _rest_of(self, found: _Found) -> NDArray[np.bool_]:
+        """Every pending group that comes near the announced regions, whole."""
+        around = np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), dtype=np.bool_)
+        changed = found.changed.reshape(self.grid.rows, self.grid.columns)
+        near = ndimage.binary_dilation(changed, around).ravel()
+        return found.pending & np.isin(found.groups, np.unique(found.groups[found.pending & near]))
+
+    def _group(self, persisted: NDArray[np.float32], *, now: NDArray[np.float32], still: NDArray[np.bool_]) -> _Found:
+        """Join what is active now into groups that touch, and see which of them are settled and new."""
         active = self._watched & (now > _ACTIVE * self.settings.threshold)
         touching = np.ones((3, 3), dtype=np.int_)
         labelled, _ = ndimage.label(active.reshape(self.grid.rows, self.grid.columns), touching)
-        groups = labelled.ravel()
+        groups = labelled.ravel().astype(np.int_)
         unsettled = np.unique(groups[active & ~still])
         eligible = self._watched & still & ~(active & np.isin(groups, unsettled))
-        novelty, changed = 0.0, np.zeros_like(eligible)
+        novelty, changed, pending = 0.0, np.zeros_like(eligible), active.copy()
         for group in np.unique(groups[eligible]):  # 0 is the rest of the picture: never above the threshold
             members = eligible & (groups == group)
             values = np.sort(persisted[members])
@@ -264,7 +319,8 @@ class ChangeDecider:
             novelty = max(novelty, of_group)
             if of_group > self.settings.threshold:
                 changed |= members & (persisted > self.settings.threshold)
-        return novelty, changed
+                pending &= groups != group
+        return _Found(novelty=novelty, changed=changed, pending=pending, groups=groups)
 
     def _regions(self, changed: NDArray[np.bool_], persisted: NDArray[np.float32]) -> tuple[ChangedRegion, ...]:
         order = sorted(np.flatnonzero(changed), key=lambda region: -persisted[region])
@@ -287,11 +343,11 @@ class ChangeDecider:
         self.memory.touch(int(totals.argmin()))
 
     def _add(
-        self, vectors: NDArray[np.float32], still: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
+        self, vectors: NDArray[np.float32], known: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
     ) -> tuple[str, str | None]:
         state = self._new_id()
         self._before_add = (state, self.memory.vectors, self.memory.vector_regions, self.memory.states)
-        leaving = self.memory.add(medoids(vectors), id=state, known=still, made_s=pts_s, made_at=captured_at)
+        leaving = self.memory.add(medoids(vectors), id=state, known=known, made_s=pts_s, made_at=captured_at)
         self._memory_changed()
         return state, leaving.id if leaving else None
 
