@@ -144,12 +144,12 @@ class VectorStore:
 
     def _open(self, suffix: str) -> BufferedRandom:
         path = self._path.with_name(self._path.name + suffix)
-        path.touch()
-        return self._files.enter_context(path.open("r+b"))
+        return self._files.enter_context(path.open("a+b"))
 
     def _whole_rows(self) -> dict[str, int]:
         """Content → row; what an interrupted run left half-written is cut off."""
         bytes_each = 4 * self.dimensions
+        self._hashes.seek(0)
         lines = self._hashes.read()
         count = min(len(lines) // _LINE, os.fstat(self._vectors.fileno()).st_size // bytes_each)
         rows: dict[str, int] = {}
@@ -157,10 +157,10 @@ class VectorStore:
             rows[lines[row * _LINE : row * _LINE + 64].decode("ascii", "replace")] = row
         if len(rows) != count:  # Not written by us: begin anew.
             rows, count = {}, 0
-        self._hashes.truncate(count * _LINE)
-        self._vectors.truncate(count * bytes_each)
-        self._hashes.seek(0, os.SEEK_END)
-        self._vectors.seek(0, os.SEEK_END)
+        for file, size in ((self._hashes, count * _LINE), (self._vectors, count * bytes_each)):
+            if file.seek(0, os.SEEK_END) != size:
+                file.truncate(size)
+                file.seek(size)
         return rows
 
 

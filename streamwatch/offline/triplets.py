@@ -77,7 +77,7 @@ def read_triplets(path: Path, *, root: Path | None = None) -> Triplets:
     text = _text(path)
     first = text.split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     try:
         header = next(lines, None)
         columns = _columns(path, header)

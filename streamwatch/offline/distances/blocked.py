@@ -69,8 +69,7 @@ def keys(metric: Fitted, left: Side, right: Side) -> Tensor:
     """
     name, x, y = metric.name, left.values, right.values
     if name in BOOLEAN:
-        both = (x @ y.T).double()
-        return boolean_distance(name, metric.dimensions, both, left.numbers[:, None], right.numbers[None])  # type: ignore[no-any-return]
+        return _boolean(metric, left, right)
     if name in SQUARED:
         return torch.addmm(right.numbers.to(x.dtype)[None], x, y.T, alpha=-2)
     if name in PRODUCTS:
@@ -117,6 +116,18 @@ def blocks(rows: int, *, bytes_each: int, block_bytes: int) -> Iterator[slice]:
     step = max(1, block_bytes // max(1, bytes_each))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
+
+
+def _boolean(metric: Fitted, left: Side, right: Side) -> Tensor:
+    both = left.values @ right.values.T
+    result = both.new_empty(both.shape, dtype=torch.float64)
+    # A few rows at a time, so that the formula's steps find their numbers in the cache.
+    step = max(1, _TILE // max(1, both.shape[1]))
+    for start in range(0, len(both), step):
+        rows = slice(start, start + step)
+        count = left.numbers[rows, None]
+        result[rows] = boolean_distance(metric.name, metric.dimensions, both[rows].double(), count, right.numbers[None])
+    return result
 
 
 def _moved(metric: Fitted, rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -25,6 +25,9 @@ _SPREAD = 10.0
 """λ in Higham & Mary 2019 (SIAM J. Sci. Comput. 41, theorem 2.4): a sum of n products in precision u is off by more
 than λ√n·u·Σ|xy| with a probability below 2n·exp(−λ²/2), which is nothing at 10. The bound n·u is never met."""
 
+_UNDEFINED = BOOLEAN | {"cosine", "correlation", "braycurtis", "jensenshannon"}
+"""Metrics that have no value for some vectors."""
+
 Heard = Callable[[int], None]
 Rows = Callable[[slice, Tensor], None]
 
@@ -95,13 +98,14 @@ def ranks_among(
     pool = len(vectors)
     with torch.inference_mode():
         chunk = max(1, block_bytes // 4 // (32 * metric.dimensions))
-        whole = side(metric, vectors, torch.float32) if chunk >= pool else None
+        whole = _whole(metric, vectors, chunk) if 4 * metric.dimensions * pool <= block_bytes // 4 else None
         for part in blocks(len(queries), bytes_each=32 * metric.dimensions + 40 * pool, block_bytes=block_bytes // 2):
             x = side(metric, vectors[queries[part]], torch.float32)
             block, longest = _keys_of(metric, x, vectors, whole, chunk)
             index = torch.from_numpy(queries[part])
             own = torch.arange(len(index))
-            block.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+            if metric.name in _UNDEFINED:
+                block.nan_to_num_(nan=torch.inf, posinf=torch.inf)
             block[own, index] = torch.inf
             aim, slack = _aims(metric, x, longest, torch.from_numpy(exact[part]))
             for column in range(targets.shape[1]):
@@ -116,6 +120,12 @@ def ranks_among(
             if heard is not None:
                 heard(part.stop)
     return Ranks(distance=exact, nearer=nearer, tied=tied, settled_anew=anew)
+
+
+def _whole(metric: Fitted, vectors: NDArray[np.float32], chunk: int) -> Side:
+    """All the pool, made ready chunk by chunk: on the way there are double-precision copies."""
+    parts = [side(metric, vectors[start : start + chunk], torch.float32) for start in range(0, len(vectors), chunk)]
+    return Side(values=torch.cat([part.values for part in parts]), numbers=torch.cat([part.numbers for part in parts]))
 
 
 def _keys_of(
@@ -175,8 +185,7 @@ def _count(
     low, high = (aim - slack).nan_to_num(nan=torch.inf), (aim + slack).nan_to_num(nan=torch.inf)
     if block.dtype == torch.float32:  # Rounded outwards, so that comparisons in single precision leave nothing out.
         low, high = _outwards(low, -torch.inf), _outwards(high, torch.inf)
-    less = (block < low[:, None]).sum(dim=1)
-    upto = (block <= high[:, None]).sum(dim=1)
+    less, upto = _per_row(block < low[:, None]), _per_row(block <= high[:, None])
     nearer, tied = less.numpy().copy(), np.zeros(len(target), np.int64)
     # Infinity stands for the query and the target as well.
     for row in torch.nonzero(lost | aim.isinf()).flatten().tolist():
@@ -199,6 +208,11 @@ def _count(
         opened = len(rows)
     block[own, target] = kept
     return nearer, tied, opened
+
+
+def _per_row(mask: Tensor) -> Tensor:
+    """How many are true in each row. NumPy counts a row of truths faster than torch adds them up."""
+    return torch.tensor([int(np.count_nonzero(row)) for row in mask.numpy()])
 
 
 def _outwards(values: Tensor, direction: float) -> Tensor:
