@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 VGG16_CONV4_3_THRESHOLD = 1.1
 VGG19_CONV4_3_THRESHOLD = VGG16_CONV4_3_THRESHOLD  # Taken over: VGG19's weights were not at hand to measure with.
-LITE0_BLOCKS_4_2_THRESHOLD = 1.1
-"""Squared distance of region vectors (0 … 4) above which a region is new until it is calibrated: docs/decision.md. That
-VGG16's and Lite0's came out equal is chance."""
+LITE0_BLOCKS_4_2_THRESHOLD = 1.2
+"""Squared distance of region vectors (0 … 4) above which a region is new until it is calibrated: docs/decision.md."""
 
 
 VGG_CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
