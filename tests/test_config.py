@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from streamwatch.config import Config, ListenAddress, Persistence, check_networks, load_config
-from streamwatch.config.values import SCHEMES, split_userinfo
+from streamwatch.checks import check_networks
+from streamwatch.config import Config, ListenAddress, Persistence, load_config
 from streamwatch.durations import format_duration, parse_duration
 from streamwatch.errors import ConfigError, UnknownLayer, UnknownNetwork, WeightsMissing
 
@@ -198,25 +198,21 @@ def test_a_refused_value_from_a_variable_is_shown_as_it_stands_in_the_file(refus
     assert "got '${NAME}'" in refusal("cameras: [{name: '${NAME}', url: 0}]", NAME=f"{SECRET} !")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "rtsp://192.0.2.1/a",
-        "rtsp://cam@192.0.2.1/a",
-        "rtsp://cam:p%40w@[2001:db8::1]:554/a?x=1",
-        "rtsp://cam:p@w:d@h/a",
-        "http://:pw@h/a@b",
-        "file:///srv/a@b.mp4",
-        "/srv/a@b.mp4",
-        "0",
-    ],
-)
-def test_urls_are_understood_as_sources_understand_them(url: str) -> None:
-    # Sources load numpy, so the configuration reads URLs by itself; the two must agree.
-    from streamwatch.sources import urls
+def test_a_password_that_nobody_encoded_leaves_the_url_whole(load: Load) -> None:
+    # Given a password with the signs that end a URL's host
+    config = load("cameras: [{name: a, url: 'rtsp://cam:p@w:d/x#y@192.0.2.1:554/live'}]")
+    # When / Then
+    camera = config.cameras[0]
+    assert (camera.url, camera.username) == ("rtsp://192.0.2.1:554/live", "cam")
+    assert camera.password is not None
+    assert camera.password.get_secret_value() == "p@w:d/x#y"
 
-    assert split_userinfo(url) == urls.split_credentials(url)
-    assert urls.SCHEMES == SCHEMES
+
+@pytest.mark.parametrize("query", ["user=admin&pw=S", "p=S", "pin=S", "jwt=S", "code=S", "auth;x=S", "S"])
+def test_no_value_of_a_query_is_shown(load: Load, query: str) -> None:
+    config = load(f"cameras: [{{name: a, url: 'http://192.0.2.1/s?{query.replace('S', SECRET)}'}}]")
+    assert SECRET in config.cameras[0].url
+    assert SECRET not in repr(config) + config.cameras[0].safe_url
 
 
 def test_a_password_in_the_path_is_not_shown(load: Load) -> None:
@@ -235,7 +231,7 @@ def test_user_and_password_leave_the_url(load: Load) -> None:
     assert camera.username == "cam"
     assert camera.password is not None
     assert camera.password.get_secret_value() == f"{SECRET}@x"
-    assert camera.safe_url == "rtsp://192.0.2.1:554/s?token=…"
+    assert camera.safe_url == "rtsp://192.0.2.1:554/s?token=***"
     assert SECRET not in repr(config) + str(config)
 
 
@@ -435,6 +431,26 @@ def test_the_papers_way_needs_a_threshold_of_its_own(load: Load) -> None:
     with pytest.raises(ConfigError, match=r"change\.threshold is missing: none is shipped for vgg16's fc7"):
         check_networks(load(paper))
     check_networks(load(paper + "    change: {threshold: 5000}\n"))
+
+
+def test_auto_is_refused_where_no_network_that_it_could_choose_has_a_threshold(load: Load) -> None:
+    # Given what `auto` can only answer with VGG16, whose layer has no threshold of its own
+    for settings in ("change: {method: paper}\n", "layer: conv5_3\n", "change: {unit_length: false}\n"):
+        with pytest.raises(ConfigError, match=r"change\.threshold is missing: none is shipped for vgg16's"):
+            check_networks(load(settings + CAMERA))
+        # Then one for each camera is enough
+        check_networks(load(settings + CAMERA + "    change: {threshold: 5000}\n"))
+
+
+def test_auto_with_weights_is_checked_for_the_networks_that_they_may_be_of(load: Load) -> None:
+    check_networks(load("weights: own.pth\n" + CAMERA))
+    check_networks(load("weights: own.pth\nlayer: blocks.4.2\n" + CAMERA))
+    with pytest.raises(UnknownLayer, match=r"no network that `auto` could choose has a layer 'blocks\.4\.2': vgg16 has"):
+        check_networks(load("weights: imagenet1k_features\nlayer: blocks.4.2\n" + CAMERA))
+    with pytest.raises(UnknownLayer, match=r"vgg16 has .*; lite0 has "):  # VGG19 is not one that it could choose
+        check_networks(load("layer: conv4_4\n" + CAMERA))
+    with pytest.raises(WeightsMissing, match="imagenet1k_v1"):
+        check_networks(load("weights: imagnet\n" + CAMERA))
 
 
 # Durations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from streamwatch.config.checks import check_networks
 from streamwatch.config.loading import load_config
 from streamwatch.config.sections import (
     CameraChangeConfig,
@@ -13,7 +12,7 @@ from streamwatch.config.sections import (
     MetricsConfig,
     Section,
 )
-from streamwatch.config.values import ListenAddress, Persistence, Polygon, redact_url
+from streamwatch.config.values import ListenAddress, Persistence, Polygon
 
 __all__ = [
     "CameraChangeConfig",
@@ -26,7 +25,5 @@ __all__ = [
     "Persistence",
     "Polygon",
     "Section",
-    "check_networks",
     "load_config",
-    "redact_url",
 ]

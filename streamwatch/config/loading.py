@@ -13,8 +13,8 @@ from pydantic_core import ErrorDetails
 
 from streamwatch.config.document import MAX_BYTES, Document, KeyPath, Problem, config_error, parse_document
 from streamwatch.config.sections import Config
-from streamwatch.config.values import redact_url
 from streamwatch.errors import ConfigError
+from streamwatch.urls import redact
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 _SECRET_KEYS = frozenset({"password", "username"})
@@ -161,7 +161,7 @@ def _got(path: KeyPath, document: Document) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        shown = redact_url(value)
+        shown = redact(value)
         return repr(shown if len(shown) <= 80 else shown[:79] + "…")
     return str(value)
 

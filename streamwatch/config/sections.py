@@ -32,10 +32,9 @@ from streamwatch.config.values import (
     duration,
     is_network_url,
     read_password,
-    redact_url,
-    split_userinfo,
     weights_name,
 )
+from streamwatch.urls import redact, split_credentials
 
 Threshold = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Cooldown = Annotated[float, BeforeValidator(duration(least="0s", most="30d"))]
@@ -210,7 +209,7 @@ class CameraConfig(Section):
         taken = any(values.get(key) is not None for key in ("username", "password", "password_file"))
         if taken or not isinstance(values.get("url"), str):
             return values
-        url, username, password = split_userinfo(values["url"].strip())
+        url, username, password = split_credentials(values["url"].strip())
         return values if username is None else {**values, "url": url, "username": username, "password": password}
 
     @field_validator("username", "password_file", mode="after")
@@ -246,7 +245,7 @@ class CameraConfig(Section):
     @property
     def safe_url(self) -> str:
         """The URL for logs and people: no user, no password, no values of its query."""
-        return redact_url(self.url)
+        return redact(self.url)
 
     def change_settings(self, site: ChangeConfig) -> ChangeConfig:
         """The site's change section with this camera's own values in it."""

@@ -9,14 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from streamwatch.durations import format_duration, parse_duration
-
-SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "udp", "file"})
-"""What a camera's URL may start with: what sources open (a test compares)."""
+from streamwatch.urls import SCHEMES
 
 
 def folder_of(info: ValidationInfo) -> Path:
@@ -171,22 +169,6 @@ def _listen(value: object) -> ListenAddress | None:
 
 
 Listen = Annotated[ListenAddress | None, BeforeValidator(_listen)]
-
-
-def split_userinfo(url: str) -> tuple[str, str | None, str | None]:
-    """A URL without `user:password@`, the user and the password; of several @ the last counts (raw passwords)."""
-    match = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^/?#]*)@(.*)", url, flags=re.DOTALL)
-    if match is None:
-        return url, None, None
-    user, colon, password = match[2].partition(":")
-    return match[1] + match[3], unquote(user), unquote(password) if colon else None
-
-
-def redact_url(url: str) -> str:
-    """The URL without its secrets: user, password, the values of its query, and `user=x_password=y` in its path."""
-    bare = re.sub(r"(//)[^\s]*@", r"\1…@", url)
-    bare = re.sub(r"(?i)(/[^/?#]*(?:user|pass|pwd|psw|token|key|auth)[^/?#=]*=)[^/?#]*", r"\1…", bare)
-    return re.sub(r"([?&][^=&\s#]+)=[^&\s#]*", r"\1=…", bare)
 
 
 def check_url(value: object, info: ValidationInfo) -> str:

@@ -31,7 +31,7 @@ from streamwatch.metrics import Metrics
 from streamwatch.pipeline import CameraPipeline, Outcome, Raised
 from streamwatch.records import Frame
 from streamwatch.sources import Source, open_source
-from streamwatch.sources.urls import is_live
+from streamwatch.urls import is_live
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class Service:
             self._stop.set()
 
     def _work(self) -> None:
-        most = int(getattr(self._embedder, "batch_size", 8))
+        most = self._embedder.batch_size
         while True:
             self._busy_since_s = None
             taken = self._slots.take(most, timeout_s=0.2)

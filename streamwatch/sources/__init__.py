@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.errors import SourceUnusable, UsageError
 from streamwatch.records import Frame
-from streamwatch.sources.urls import SCHEMES, is_device, local_path, redact, scheme_of
+from streamwatch.urls import SCHEMES, is_device, local_path, redact, scheme_of
 
 DecodeOption = Literal["auto", "keyframes", "all"]
 
@@ -35,6 +35,13 @@ class Source(Protocol):
     def duration_s(self) -> float | None:
         """Time of the last frame so far; after a file's end, with that frame's own length. None before the first
         frame.
+        """
+        ...
+
+    @property
+    def announced_s(self) -> float | None:
+        """The length that a file's header promises, or a folder's number of pictures, which the end may belie. None
+        before `frames` has opened it, where nothing is promised, and for live sources.
         """
         ...
 

@@ -20,7 +20,7 @@ from streamwatch.sources.decoding import DecodeOption, DecodePolicy, key_interva
 from streamwatch.sources.failures import ends_early, file_failure, network_failure, open_failure
 from streamwatch.sources.reading import Reading
 from streamwatch.sources.timeline import Timeline
-from streamwatch.sources.urls import is_live, local_path, redact, scheme_of, with_credentials
+from streamwatch.urls import is_live, local_path, redact, scheme_of, with_credentials
 
 _PEEK_S = 30.0
 _PEEK_PACKETS = 20_000
@@ -96,6 +96,7 @@ class StreamSource(BaseSource):
         try:
             stream = _video_track(container, self._shown)
             if not self.live:
+                self.announced_s, _ = _announced_s(container, stream)
                 # Threads by frames are fastest, but hand a frame out only frames later; live streams keep threads by
                 # slices.
                 stream.codec_context.thread_type = "AUTO" if policy.mode == "all" else "SLICE"
@@ -222,11 +223,11 @@ def _announced_s(container: InputContainer, stream: VideoStream) -> tuple[float 
     announced_s: float | None = None
     share = 0.02
     tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if stream.duration and stream.time_base:
+    if stream.duration and stream.duration > 0 and stream.time_base:
         announced_s = float(stream.duration * stream.time_base)
     elif tag:
         announced_s = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
-    elif container.duration:
+    elif container.duration and container.duration > 0:
         announced_s = container.duration / av.time_base
         # The longest track's length: sound may well run on for a while after the pictures.
         share = 0.02 if len(container.streams) == 1 else 0.05

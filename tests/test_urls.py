@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamwatch.sources.urls import (
+from streamwatch.urls import (
     is_device,
     is_live,
     local_path,
@@ -22,7 +22,7 @@ SECRET = "hunter2"
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("rtsp://cam:hunter2@host:554/live?x=1", "rtsp://***@host:554/live?x=1"),
+        ("rtsp://cam:hunter2@host:554/live?x=1", "rtsp://***@host:554/live?x=***"),
         ("rtsp://first.last:hunter2@host/live", "rtsp://***@host/live"),
         ("rtsp://:hunter2@host/live", "rtsp://***@host/live"),
         ("rtsp://hunter2@host/live", "rtsp://***@host/live"),
@@ -32,10 +32,19 @@ SECRET = "hunter2"
         ("rtsp://cam:a#hunter2:b@host/live", "rtsp://***@host/live"),
         ("rtsp://cam:12/hunter2@host/live", "rtsp://***@host/live"),
         ("rtsp://cam:100%hunter2@[::1]:554/live", "rtsp://***@[::1]:554/live"),
-        ("http://host/v.cgi?usr=hunter2&pwd=hunter2&res=hd", "http://host/v.cgi?usr=***&pwd=***&res=hd"),
+        ("http://host/v.cgi?usr=hunter2&pwd=hunter2&res=hd", "http://host/v.cgi?usr=***&pwd=***&res=***"),
         ("http://host/v?password=hunter2%26x&access_token=hunter2", "http://host/v?password=***&access_token=***"),
         ("http://host/v?api_key=hunter2#hunter2key=hunter2", "http://host/v?api_key=***"),
-        ("rtsp://host/user=admin_password=hunter2_channel=1.sdp", "rtsp://host/user=***_password=***_channel=1.sdp"),
+        ("rtsp://host/user=admin_password=hunter2_channel=1.sdp", "rtsp://host/user=***_password=***_channel=***"),
+        ("http://host/v?user=admin&pw=hunter2", "http://host/v?user=***&pw=***"),
+        ("http://host/v?p=hunter2;pin=hunter2&jwt=a.hunter2", "http://host/v?p=***;pin=***&jwt=***"),
+        ("http://host/v?code=x&hunter2", "http://host/v?code=***&***"),
+        ("http://host/v?hunter2", "http://host/v?***"),
+        ("http://host/v#t=hunter2", "http://host/v#t=***"),
+        ("http://host/v?a=&b=hunter2?x=hunter2", "http://host/v?a=&b=***"),
+        ("rtsp:host//cam:hunter2@host/v?p=hunter2", "rtsp:host//***@host/v?p=***"),
+        ("host/v?p=hunter2", "host/v?p=***"),
+        ("/video/why?.mp4", "/video/why?.mp4"),
         ("http://host/mail?from=a@b.org", "http://***@b.org"),
         ("udp://127.0.0.1:5004", "udp://127.0.0.1:5004"),
         ("/video/of user@home:1.mp4", "/video/of user@home:1.mp4"),
@@ -58,7 +67,7 @@ def test_any_password_survives_the_way_into_a_url_and_is_hidden_again(user: str,
     bare, user_back, password_back = split_credentials(url)
     # Then nothing is lost, and nothing is seen
     assert (bare, user_back, password_back) == ("rtsp://host:554/live?x=1", user, password)
-    assert redact(url) == "rtsp://***@host:554/live?x=1"
+    assert redact(url) == "rtsp://***@host:554/live?x=***"
 
 
 @given(password=st.text(alphabet="abcXYZ01@:/?#&=", min_size=1, max_size=20))

@@ -1,6 +1,4 @@
-"""What a camera's URL says: its kind, its credentials, and how it may be shown. No I/O but one look whether a path is a
-folder.
-"""
+"""What a camera's URL says: its kind, its credentials, and how it may be shown. No I/O, and nothing heavy to load."""
 
 from __future__ import annotations
 
@@ -14,10 +12,11 @@ SCHEMES = LIVE_SCHEMES | {"http", "https", "file"}
 FILE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".flv", ".wmv", ".gif"})
 """An HTTP address that ends so is a file; any other is a stream that does not end."""
 
-_SECRET = r"(?:us(?:e?r|ername)|login|account|pass|pwd|psw|token|secret|key|auth|sig|cred)"
-_IN_QUERY = re.compile(rf"(?i)([\w.%\[\]-]*{_SECRET}[\w.%\[\]-]*=)[^&;]*")
+# Every value is hidden, since cameras name their passwords as they like (p=, pin=, code=); so is what stands without a
+# key, which may be the rest of a password with a raw & in it.
+_IN_QUERY = re.compile(r"([?#&;])([^=&;]*=)?+[^&;]+")
 # Some cameras put them into the path: /user=admin_password=…_channel=1.sdp
-_IN_PATH = re.compile(rf"(?i)([A-Za-z0-9.-]*{_SECRET}[A-Za-z0-9.-]*=).*?(?=_[A-Za-z]+=|[&;/?#]|$)")
+_IN_PATH = re.compile(r"([A-Za-z0-9.-]+=).+?(?=_[A-Za-z]+=|[&;/]|$)")
 
 
 def scheme_of(url: str) -> str | None:
@@ -48,20 +47,23 @@ def local_path(url: str) -> Path:
 
 
 def redact(text: str) -> str:
-    """The URL as messages may show it: without user, password and secret parameters; `rtsp://***@host/path?token=***`.
+    """The URL as messages may show it: no user, no password, no values of its query; `rtsp://***@host/path?token=***`.
 
-    All before the last `@` is hidden, since passwords that nobody percent-encoded may hold anything. Paths come out
-    unchanged.
+    All before the last `@` is hidden, since passwords that nobody percent-encoded may hold anything. A URL whose scheme
+    is mistyped or absent hides no less; paths come out unchanged.
     """
-    scheme = scheme_of(text)
-    if scheme is None or scheme == "file":
+    if scheme_of(text) == "file":
         return text
-    head, rest = text[: len(scheme) + 3], text[len(scheme) + 3 :]
+    head, slashes, rest = text.partition("//")
+    if not slashes:
+        path, mark, query = text.partition("?")
+        return path + _IN_QUERY.sub(r"\1\2***", mark + query) if "=" in query else text
+    head += slashes
     hidden, at, rest = rest.rpartition("@")
     cut = re.search(r"[?#]", rest)
     place, query = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, "")
     authority, slash, path = place.partition("/")
-    path, query = _IN_PATH.sub(r"\1***", path), _IN_QUERY.sub(r"\1***", query)
+    path, query = _IN_PATH.sub(r"\1***", path), _IN_QUERY.sub(r"\1\2***", query)
     return f"{head}{'***' if hidden else ''}{at}{authority}{slash}{path}{query}"
 
 
