@@ -30,7 +30,6 @@ from streamwatch.records import Grid, Picture
 from tests.pictures import random_picture
 from tests.running import COMMAND, environment, wait_for
 
-
 GRID = Grid(7, 7)
 
 
@@ -50,6 +49,10 @@ class MapEmbedder:
         self.broken, self.takes_s = broken, takes_s
         self.seen = 0
         self.interrupt_after: int | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return 8
 
     def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         time.sleep(self.takes_s * len(pictures))

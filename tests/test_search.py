@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
 
 from streamwatch.cli import main
 from streamwatch.errors import UsageError
 from streamwatch.imaging import encode_jpeg
+from streamwatch.offline.coarse import CoarseCodes, coarse_works
 from streamwatch.offline.gallery import Gallery
 from streamwatch.offline.search import ExactSearch
 from tests.pictures import random_picture
@@ -48,6 +50,49 @@ def test_order_is_exact_where_single_precision_products_cannot_tell() -> None:
     # Then the nearest are found all the same
     found = ExactSearch(gallery).search(asked, top=10)
     np.testing.assert_array_equal(found.positions, order)
+
+
+@pytest.mark.skipif(not coarse_works(), reason="this processor has no fast 8-bit products")
+@pytest.mark.parametrize("kind", ["normal", "clustered", "two values", "duplicates", "far away", "one that is huge"])
+@pytest.mark.parametrize("top", [1, 10])
+def test_codes_change_no_result(kind: str, top: int) -> None:
+    # Given vectors of kinds that rounding to few bits may harm
+    rng = np.random.default_rng(7)
+    gallery, asked = normal(3000, 96), normal(20, 96, seed=1)
+    if kind == "clustered":
+        gallery, asked = (
+            0.05 * part + normal(40, 96, seed=2)[rng.integers(40, size=len(part))] for part in (gallery, asked)
+        )
+    elif kind == "two values":
+        gallery, asked = (np.where(part > 1, np.float32(1), np.float32(0.503)) for part in (gallery, asked))
+    elif kind == "duplicates":
+        gallery = np.tile(gallery[:100], (30, 1))
+    elif kind == "far away":
+        gallery, asked = gallery * np.float32(0.01) + 1000, asked * np.float32(0.01) + 1000
+    elif kind == "one that is huge":
+        gallery[1234] *= 1e4
+    gallery, asked = gallery.astype(np.float32), asked.astype(np.float32)
+    # When they are searched by codes
+    search = ExactSearch(gallery)
+    assert search.prepare()
+    found = search.search(asked, top=top)
+    # Then the result is SciPy's
+    matrix = cdist(asked, gallery, "sqeuclidean")
+    order = np.argsort(matrix, axis=1, kind="stable")[:, :top]
+    np.testing.assert_array_equal(found.positions, order)
+    np.testing.assert_allclose(found.distances, np.take_along_axis(matrix, order, 1), rtol=1e-9)
+
+
+@pytest.mark.skipif(not coarse_works(), reason="this processor has no fast 8-bit products")
+def test_distances_by_codes_keep_their_bound_and_the_bound_is_not_idle() -> None:
+    # Given codes of vectors of many lengths, and all distances
+    gallery = normal(2000, 512) * np.random.default_rng(3).uniform(0.1, 3, (2000, 1)).astype(np.float32)
+    asked = normal(50, 512, seed=4)
+    scores, off, squares = CoarseCodes(torch.from_numpy(gallery)).scores(torch.from_numpy(asked))
+    wrong = (scores + squares[:, None]).numpy() - cdist(asked, gallery, "sqeuclidean")
+    # Then none is off by more than its bound, and some by a tenth of it
+    assert (np.abs(wrong) <= off.numpy()[:, None]).all()
+    assert (np.abs(wrong) >= 0.1 * off.numpy()[:, None]).any()
 
 
 def test_ties_come_in_order_of_position_whatever_their_number() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamwatch.errors import UsageError
+from streamwatch.offline.coarse import CoarseCodes, coarse_works
 from streamwatch.offline.distances import canonical, pairwise
 
 PRODUCT_METRICS = ("sqeuclidean", "euclidean", "cosine")
@@ -19,8 +20,20 @@ PRODUCT_METRICS = ("sqeuclidean", "euclidean", "cosine")
 _SPARE = 16
 """Candidates beyond those asked for."""
 
+_SPARE_OF_CODES = 30
+_SPARE_LAST = 6
+_TOO_NEAR = 2000
+"""Candidates by codes, of one query, past which single precision is the shorter way."""
+
+_MANY = 256
+"""From so many queries on, coding the gallery costs less than what it saves."""
+
 _BLOCK_NUMBERS = 1 << 23
 """Distances, and gallery numbers converted from half precision, that are held at once."""
+
+
+_Answer = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
+"""Distances (squared for euclidean), positions and windows of one query's nearest."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Found:
 
 
 class ExactSearch:
-    """The vectors of a gallery, ready to be searched. Any thread may search; the array must not change."""
+    """The vectors of a gallery, ready to be searched. One thread at a time may search; the array must not change."""
 
     def __init__(self, vectors: NDArray[np.float32] | NDArray[np.float16]) -> None:
         """Take the vectors, which are not copied, and look at each once.
@@ -58,6 +71,8 @@ class ExactSearch:
         # vector_norm reads once; vecdot would write all products first.
         parts = [torch.linalg.vector_norm(block, dim=1).square_() for _, block in self._blocks()]
         self._squares = torch.cat(parts) if parts else torch.zeros(0)
+        self._coarse: CoarseCodes | None = None
+        self._asked = 0
         odd = torch.nonzero(~torch.isfinite(self._squares)).flatten().tolist()
         for row in odd:  # A square may overflow though its vector is finite.
             if not bool(torch.isfinite(self._all[row]).all()):
@@ -99,26 +114,75 @@ class ExactSearch:
         with torch.inference_mode():
             return self._by_products(asked, top, metric)
 
+    def prepare(self) -> bool:
+        """Make ready for many queries: a copy in 8-bit codes, a quarter of the gallery's bytes. `search` does it by
+        itself once it pays.
+
+        Returns:
+            False where this machine or these vectors (in half precision, or with windows) do without.
+        """
+        if self._coarse is None and self._windows == 1 and len(self._all) > 1 and self._all.dtype == torch.float32:
+            self._coarse = CoarseCodes(self._all) if coarse_works() else None
+        return self._coarse is not None
+
     def _by_products(self, queries: Tensor, top: int, metric: str) -> Found:
         if not top or not len(queries):
             return _nothing(len(queries), top)
+        answers: dict[int, _Answer] = {}
+        self._asked += len(queries)
+        if metric != "cosine" and (self._coarse is not None or (self._asked >= _MANY and self.prepare())):
+            answers = self._by_codes(queries, top)
+        waiting = [number for number in range(len(queries)) if number not in answers]
         spare = top + _SPARE
-        waiting = list(range(len(queries)))
-        answers: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = [None] * len(queries)  # type: ignore[list-item]
         while waiting:
             # Most often once. Again, with more candidates, for queries with many all but equal distances.
             count = min(spare, self._pictures)
             scores, positions = self._candidates(queries[waiting], count, metric)
             again = []
             for number, query in enumerate(waiting):
-                exact, nearest_window = self._exact(queries[query], positions[number], metric)
-                order = np.lexsort((positions[number].numpy(), exact))[:top]
-                answers[query] = exact[order], positions[number].numpy()[order], nearest_window[order]
-                if count < self._pictures and not self._safe(scores[number], queries[query], exact[order], metric):
+                answers[query] = self._settled(queries[query], positions[number], top, metric)
+                furthest = answers[query][0][-1]
+                if count < self._pictures and not self._safe(scores[number], queries[query], furthest, metric):
                     again.append(query)
             waiting, spare = again, spare * 8
-        distances, positions_found, windows = (np.stack(part) for part in zip(*answers, strict=True))
+        parts = zip(*(answers[number] for number in range(len(queries))), strict=True)
+        distances, positions_found, windows = (np.stack(part) for part in parts)
         return Found(np.sqrt(distances) if metric == "euclidean" else distances, positions_found, windows)
+
+    def _by_codes(self, queries: Tensor, top: int) -> dict[int, _Answer]:
+        """What the codes are exact enough for."""
+        assert self._coarse is not None
+        answers: dict[int, _Answer] = {}
+        count = min(top + _SPARE_OF_CODES, self._pictures)
+        at_once = max(1, _BLOCK_NUMBERS // self._pictures)
+        for start in range(0, len(queries), at_once):
+            part = queries[start : start + at_once]
+            scores, off, squares = self._coarse.scores(part)
+            best, positions = scores.topk(count, largest=False, sorted=False)
+            bars = squares - off
+            for number, query in enumerate(part):
+                answer = self._settled(query, positions[number], top, "sqeuclidean")
+                bar = float(bars[number])
+                if count < self._pictures and float(best[number].max()) + bar <= answer[0][-1]:
+                    # All that may be as near as the last of these.
+                    near = torch.nonzero(scores[number] <= answer[0][-1] - bar).flatten()
+                    if len(near) > _TOO_NEAR:
+                        continue
+                    answer = self._settled(query, near, top, "sqeuclidean")
+                answers[start + number] = answer
+        return answers
+
+    def _settled(self, query: Tensor, positions: Tensor, top: int, metric: str) -> _Answer:
+        """The nearest of the candidates, exactly."""
+        if self._windows == 1 and metric != "cosine" and len(positions) > top + _SPARE_LAST:
+            # Single precision differences, off by a part in a million at most, leave few for double precision.
+            rough = torch.linalg.vector_norm(self._all[positions].sub_(query), dim=1)
+            kept = rough.topk(top + _SPARE_LAST, largest=False)
+            if float(kept.values[top - 1]) * (1 + 1e-5) < float(kept.values[-1]):
+                positions = positions[kept.indices]
+        exact, windows = self._exact(query, positions, metric)
+        order = np.lexsort((positions.numpy(), exact))[:top]
+        return exact[order], positions.numpy()[order], windows[order]
 
     def _candidates(self, queries: Tensor, count: int, metric: str) -> tuple[Tensor, Tensor]:
         """(scores, positions), each (queries, count), lowest score first; a score grows with the distance."""
@@ -159,7 +223,7 @@ class ExactSearch:
         windows = ranked.argmin(1, keepdim=True)
         return distances.gather(1, windows).flatten().numpy(), windows.flatten().numpy()
 
-    def _safe(self, scores: Tensor, query: Tensor, exact: NDArray[np.float64], metric: str) -> bool:
+    def _safe(self, scores: Tensor, query: Tensor, furthest: float, metric: str) -> bool:
         """True if rounding cannot have kept anything out that belongs among the nearest.
 
         Rounding errors of a dot product of n terms grow as √n, not n (Higham & Mary 2019, theorem 2.4); four times that
@@ -169,15 +233,15 @@ class ExactSearch:
         worst = float(scores.max())
         length_sq = float(query.double().square().sum())
         if metric == "cosine":
-            if np.isnan(exact[-1]):
+            if np.isnan(furthest):
                 return True  # undefined ones come last in any order
-            worst, furthest, scale = worst / max(length_sq, 1e-300) ** 0.5, float(exact[-1]) - 1, 1.0
+            worst, bar, scale = worst / max(length_sq, 1e-300) ** 0.5, furthest - 1, 1.0
         else:
-            furthest = float(exact[-1]) - length_sq
+            bar = furthest - length_sq
             # |q|² + |g|² bounds 2|q||g|; for a candidate |g| ≤ |q| + its distance.
-            reach = length_sq**0.5 + max(worst + length_sq, float(exact[-1]), 0.0) ** 0.5
+            reach = length_sq**0.5 + max(worst + length_sq, furthest, 0.0) ** 0.5
             scale = length_sq + reach**2
-        return bool(worst - furthest > rounding * scale)
+        return bool(worst - bar > rounding * scale)
 
     def _by_pairs(self, queries: NDArray[np.float32], top: int, metric: str) -> Found:
         if not top or not len(queries):
