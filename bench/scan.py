@@ -34,7 +34,7 @@ def measure(
 ) -> dict[str, float | str]:
     """One network's row."""
     px = embedder.identity.input_px
-    size = int(getattr(embedder, "batch_size", 8))
+    size = embedder.batch_size
     samples: list[ArrayPicture] = []
 
     def decode_only(*, keep: bool = False) -> None:

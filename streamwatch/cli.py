@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from streamwatch import __version__
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # To be set before torch is loaded. By default its threads spin while they wait for each other; wherever another
     # thread needs the core (the decoder does), one picture of Lite0 then took 131 ms instead of 12.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _show_what_cannot_be_encoded()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has enough. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _show_what_cannot_be_encoded() -> None:
+    """Let broken bytes of a file's name be printed as escapes, as on standard error, rather than end the command."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -286,8 +294,8 @@ def _scan(options: argparse.Namespace) -> int:
 def _check_config(options: argparse.Namespace) -> int:
     import json
 
+    from streamwatch.checks import check_networks
     from streamwatch.config import load_config
-    from streamwatch.config.checks import check_networks
 
     try:
         config = load_config(options.file, environ=os.environ)
@@ -295,7 +303,7 @@ def _check_config(options: argparse.Namespace) -> int:
     except StreamwatchError as error:
         if not options.json:
             raise
-        print(json.dumps({"file": str(options.file), "ok": False, "error": str(error)}, ensure_ascii=False))
+        print(json.dumps({"file": str(options.file), "ok": False, "error": str(error)}))
         return error.exit_code
     names = [camera.name for camera in config.cameras]
     if options.json:

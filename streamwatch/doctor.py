@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import tempfile
 import threading
 import time
@@ -17,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamwatch.errors import SourceError, SourceTimeout, SourceUnauthorized, StreamwatchError
+from streamwatch.errors import PortUnavailable, SourceError, SourceTimeout, SourceUnauthorized, StreamwatchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,7 +178,7 @@ def check_embedded_weights() -> Check:
 
 def check_weights(config: Config) -> Check:
     """Whether the configured network's weights are on this machine."""
-    from streamwatch.config import check_networks
+    from streamwatch.checks import check_networks
     from streamwatch.embedding.choose import choose_network
     from streamwatch.embedding.known import known_weights
     from streamwatch.embedding.networks import network
@@ -245,16 +244,13 @@ def check_disk(data_dir: Path) -> Check:
 
 def check_port(listen: ListenAddress) -> Check:
     """Whether the metrics' address is free. Connections in TIME_WAIT do not count, as for the daemon."""
+    from streamwatch.daemon.health import check_port as probe
+
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        detail = f"{listen} cannot be used: {error.strerror or error}"
-        advice = "if streamwatch is running already, all is well; else choose another port in metrics.listen"
-        return Check(name="metrics port", status="warn", detail=detail, advice=advice)
+        probe(listen.host, listen.port)
+    except PortUnavailable as error:
+        advice = "if streamwatch is running already, all is well"
+        return Check(name="metrics port", status="warn", detail=str(error), advice=advice)
     return Check(name="metrics port", status="ok", detail=f"{listen} is free")
 
 
@@ -325,7 +321,7 @@ def to_json(checks: Iterable[Check]) -> str:
     """`{"status": …, "checks": [{"name", "status", "detail", "advice"}, …]}`, indented."""
     checks = list(checks)
     document = {"status": worst(checks), "checks": [asdict(check) for check in checks]}
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return json.dumps(document, indent=2)
 
 
 def print_checks(checks: Iterable[Check], console: Console) -> None:

@@ -445,7 +445,7 @@ def test_auto_is_refused_where_no_network_that_it_could_choose_has_a_threshold(l
 def test_auto_with_weights_is_checked_for_the_networks_that_they_may_be_of(load: Load) -> None:
     check_networks(load("weights: own.pth\n" + CAMERA))
     check_networks(load("weights: own.pth\nlayer: blocks.4.2\n" + CAMERA))
-    with pytest.raises(UnknownLayer, match=r"no network that `auto` could choose has a layer 'blocks\.4\.2': vgg16 has"):
+    with pytest.raises(UnknownLayer, match=r"`auto` could choose has a layer 'blocks\.4\.2': vgg16 has"):
         check_networks(load("weights: imagenet1k_features\nlayer: blocks.4.2\n" + CAMERA))
     with pytest.raises(UnknownLayer, match=r"vgg16 has .*; lite0 has "):  # VGG19 is not one that it could choose
         check_networks(load("layer: conv4_4\n" + CAMERA))

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
+from streamwatch.checks import check_networks
 from streamwatch.config import (
     CameraChangeConfig,
     CameraConfig,
@@ -17,7 +18,6 @@ from streamwatch.config import (
     EventsConfig,
     MetricsConfig,
     Section,
-    check_networks,
     load_config,
 )
 

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from streamwatch.checks import check_networks
 from streamwatch.config import Config, load_config
-from streamwatch.config.checks import check_networks
 from streamwatch.daemon.health import check_port
 from streamwatch.daemon.service import Service
 from streamwatch.daemon.signals import Signals

@@ -1,4 +1,7 @@
-"""Frames in, vectors out. `load_embedder` picks the implementation; only modules in this folder import torch."""
+"""Frames in, vectors out. `load_embedder` picks the implementation.
+
+Of all stages, only this one imports torch; outside it, `offline.distances` does, for exact search.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,11 @@ class Embedder(Protocol):
     @property
     def identity(self) -> EmbedderIdentity:
         """Constant for the embedder's life."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures `embed` is best given at once: more are taken too, in parts. Constant, at least 1."""
         ...
 
     def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:

@@ -43,7 +43,7 @@ def show_weights(options: argparse.Namespace) -> int:
     """
     shown = describe(options.file, network=options.network)
     if options.json:
-        print(json.dumps(shown, ensure_ascii=False))
+        print(json.dumps(shown))
     else:
         _print(shown, Console())
     return 0

@@ -69,7 +69,7 @@ def scan_videos(options: argparse.Namespace) -> int:
             continue
         results.append(result)
         if options.json:
-            print(json.dumps(to_json(result), ensure_ascii=False, allow_nan=False), flush=True)
+            print(json.dumps(to_json(result), allow_nan=False), flush=True)
             for warning in result.warnings:
                 errors.print(f"streamwatch: {video}: {warning}", style="yellow", markup=False, soft_wrap=True)
         if result.interrupted:

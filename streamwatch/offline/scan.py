@@ -25,7 +25,7 @@ _AHEAD = 16
 """Samples decoded ahead of the network. Full: the decoder waits. A sample holds one decoded picture."""
 
 Progress = Callable[[float, int, float | None], None]
-"""Hears how far the scan is: seconds of the video, events so far, and the video's length where it is known."""
+"""Hears how far the scan is: seconds of the video, events so far, and the length that the video announces, if any."""
 
 Polygons = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -84,7 +84,7 @@ def scan(
     last_s = 0.0
     interrupted = False
     try:
-        for batch in samples.batches(_batch_size(embedder)):
+        for batch in samples.batches(embedder.batch_size):
             vectors = embedder.embed([frame.picture for frame in batch])
             for frame, regions in zip(batch, vectors, strict=True):
                 outcome = pipeline.push(frame, regions)
@@ -92,7 +92,7 @@ def scan(
                 timeline.append(TimelinePoint(pts_s=frame.pts_s, novelty=outcome.judgement.novelty))
                 if outcome.raised is not None:
                     events.append(scan_event(outcome.raised))
-            progress(last_s, len(events), source.duration_s)
+            progress(last_s, len(events), source.announced_s)
     except KeyboardInterrupt:
         interrupted = True
         warnings.append(f"the scan was interrupted at {last_s:.1f} s; what comes after was not looked at")
@@ -179,10 +179,6 @@ class _Samples:
                 return self._queue.put(frame, timeout=0.2)
             except queue.Full:
                 continue
-
-
-def _batch_size(embedder: Embedder) -> int:
-    return int(getattr(embedder, "batch_size", 8))
 
 
 def scan_event(raised: Raised) -> ScanEvent:

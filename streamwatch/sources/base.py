@@ -22,6 +22,7 @@ class BaseSource:
         self._started_s: float | None = None
         self._notes: list[str] = []
         self.duration_s: float | None = None
+        self.announced_s: float | None = None
         self.decode_mode = "all"
         self.size: tuple[int, int] | None = None
 
@@ -36,6 +37,7 @@ class BaseSource:
         self._notes.clear()
         self._started_s = None
         self.duration_s = None
+        self.announced_s = None
         self.size = None
 
     def _pace(self, pts_s: float) -> None:

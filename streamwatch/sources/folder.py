@@ -32,6 +32,7 @@ class FolderSource(BaseSource):
         if not paths:
             kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES))
             raise SourceUnusable(f"{self._path} holds no pictures; expected files that end in {kinds}")
+        self.announced_s = len(paths) * self._every_s
         place = 0
         for path in paths:
             if self._closed.is_set():

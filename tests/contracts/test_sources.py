@@ -124,14 +124,30 @@ def test_facts_are_known_once_frames_came(make: MakeSource) -> None:
     source = make()
     assert source.duration_s is None
     assert source.size is None
+    assert source.announced_s is None
     # When it is read a while
     frames = some(source)
     # Then
     assert source.size == (96, 64)
     assert source.duration_s is not None
     assert source.duration_s >= frames[-1].pts_s
+    assert source.announced_s is None or not source.live
     assert source.decode_mode in {"keyframes", "all"}
     assert source.warnings == ()
+
+
+def test_the_length_is_known_from_the_first_frame_on_where_it_is_announced(make: MakeSource) -> None:
+    # Given files of 6 s, a folder of 12 pictures, and what announces nothing: cameras and scripts
+    source = make()
+    frames = source.frames()
+    # When their first frame is there
+    next(frames)
+    # Then
+    if source.live or isinstance(source, ScriptedSource):
+        assert source.announced_s is None
+    else:
+        assert source.announced_s == pytest.approx(6.0, abs=0.05)
+    frames.close()  # type: ignore[attr-defined]
 
 
 def test_closing_from_another_thread_ends_the_frames(make: MakeSource) -> None:
