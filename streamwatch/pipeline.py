@@ -67,7 +67,10 @@ class CameraPipeline:
         self._zones, self._masks = zones, masks
         self._seen = Box(0.0, 0.0, 1.0, 1.0)
         self._size: tuple[int, int] | None = None
-        self._decider = ChangeDecider(settings, memory, grid=identity.grid, new_id=new_id)
+        self._decider = ChangeDecider(settings, memory, grid=identity.grid, new_id=self._next_id)
+        self._new_id = new_id
+        self._withdrawn: str | None = None
+        """The state taken back with the last sample; the same change, raised again, has the same id."""
 
     def restart(self) -> None:
         """The stream was interrupted: samples from before and after must not confirm each other."""
@@ -90,6 +93,7 @@ class CameraPipeline:
         embedding = Embedding(vectors=vectors, grid=self.identity.grid)
         judgement = self._decider.judge(embedding, pts_s=frame.pts_s, captured_at=frame.captured_at)
         if judgement.learned is None:
+            self._withdrawn = None  # what was new is so no more; what comes later is another event
             return Outcome(judgement=judgement, raised=None, memory_changed=False)
         try:
             return self._keep(frame, judgement, judgement.learned)
@@ -121,9 +125,18 @@ class CameraPipeline:
         return replace(region, box=Box(left, top, right - left, bottom - top))
 
     def withdraw(self, state: str) -> None:
-        """Take back a state whose event could not be kept."""
+        """Take back a state whose event could not be kept.
+
+        If the next sample raises it again, that event has the same id: a receiver may have got the first one, though
+        it was reported as failed, and can drop the repeat.
+        """
         self._decider.withdraw(state)
-        self._pictures.forget(state)
+        self._pictures.discard(state)
+        self._withdrawn = state
+
+    def _next_id(self) -> str:
+        withdrawn, self._withdrawn = self._withdrawn, None
+        return withdrawn or self._new_id()
 
     def _keep(self, frame: Frame, judgement: Judgement, learned: str) -> Outcome:
         lasting = self._settings.remember == "states"

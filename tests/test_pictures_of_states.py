@@ -58,6 +58,29 @@ def test_a_forgotten_picture_that_was_only_held_is_gone_and_one_on_disk_stays(tm
     assert pictures.path("kept") == tmp_path / "kept.jpg"
 
 
+def test_a_picture_is_held_as_small_as_its_jpeg(tmp_path: Path) -> None:
+    # Given a picture of 320 × 180, decoded 170 kB
+    pictures = StatePictures(tmp_path, quality=90)
+    # When it is held
+    pictures.hold("s1", YARD)
+    # Then it takes less than a tenth of that
+    assert len(pictures._held["s1"]) < YARD.rgb().nbytes / 10
+
+
+def test_a_discarded_picture_is_gone_from_disk_and_memory_and_no_other_is(tmp_path: Path) -> None:
+    # Given pictures of two states on disk, and of one in memory
+    pictures = StatePictures(tmp_path, quality=90)
+    pictures.keep("s1", YARD)
+    pictures.keep("s2", OTHER)
+    pictures.hold("s3", YARD)
+    # When one on disk, the one in memory and one that never was are discarded
+    for state in ("s2", "s3", "never there"):
+        pictures.discard(state)
+    # Then only the other one's is left
+    assert list(tmp_path.iterdir()) == [tmp_path / "s1.jpg"]
+    assert pictures.path("s3") is None
+
+
 def test_a_held_picture_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     # Given a held picture, and a folder that has become a file
     folder = tmp_path / "pictures"

@@ -192,6 +192,40 @@ def test_an_event_whose_picture_cannot_be_written_comes_again_with_the_next_samp
     assert outcome.raised.after.exists()
 
 
+def test_an_event_that_is_refused_again_and_again_keeps_its_id_and_leaves_no_pictures(tmp_path: Path) -> None:
+    # Given a camera that knows its yard
+    camera = Camera(tmp_path)
+    camera.see(picture())
+    thing = picture((RED, 48, 96))
+    # When a thing comes to stay, and its event is refused ten times
+    refused = []
+    for _ in range(13):
+        raised = camera.push(thing).raised
+        if raised is not None and len(refused) < 10:
+            refused.append(raised.event.id)
+            camera.pipeline.withdraw(raised.event.after_state)
+            # Then only the yard's picture is left each time
+            assert [path.name for path in tmp_path.iterdir()] == ["s1.jpg"]
+    # And each try had the same id, the last one too
+    assert refused == ["s2"] * 10
+    assert [state.id for state in camera.memory.states] == ["s1", "s2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s1.jpg", "s2.jpg"]
+
+
+def test_an_id_is_not_kept_for_what_comes_after_the_refused_change_has_gone(tmp_path: Path) -> None:
+    # Given a camera whose event was refused
+    camera = Camera(tmp_path)
+    camera.see(picture())
+    (refused,) = (outcome.raised for outcome in camera.see(picture((RED, 48, 96)), 3))
+    assert refused is not None
+    camera.pipeline.withdraw(refused.event.after_state)
+    # When the thing is gone, and something else comes, then that is another event
+    camera.see(picture())
+    (outcome,) = camera.see(picture((BLUE, 144, 32)))
+    assert outcome.raised is not None
+    assert outcome.raised.event.id != refused.event.id
+
+
 def test_a_first_state_whose_picture_cannot_be_written_is_learned_later(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     camera = Camera(folder)

@@ -264,11 +264,13 @@ def test_an_event_that_the_sink_refuses_comes_again_once_it_takes_events(tmp_pat
     class Refusing:
         def __init__(self) -> None:
             self.refused = 0
+            self.ids: set[str] = set()
             self.taken: list[dict[str, Any]] = []
 
         def write(self, document: dict[str, Any]) -> None:
             if self.refused < 3:
                 self.refused += 1
+                self.ids.add(document["id"])
                 raise OutputError("the disk is full")
             self.taken.append(document)
 
@@ -283,6 +285,9 @@ def test_an_event_that_the_sink_refuses_comes_again_once_it_takes_events(tmp_pat
     # Then the truck is announced three samples late, once, and nothing else is lost
     assert seen(sink.taken) == [("yard", 18.0), ("yard", 35.0)]
     assert daemon.value("streamwatch_event_failures_total", "yard") == 3
+    # under the id of the first try, so that a receiver can drop a repeat, and with no more pictures than states
+    assert sink.ids == {sink.taken[0]["id"]}
+    assert len(list((tmp_path / "pictures" / "yard").iterdir())) == 3
     assert daemon.value("streamwatch_events_total", "yard") == 2
 
 

@@ -219,3 +219,16 @@ def test_a_second_daemon_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     # And once the first has stopped, the folder is free
     with FolderStore(folder).lock():
         pass
+
+
+def test_a_lock_that_cannot_be_made_is_told_and_what_fails_under_it_keeps_its_own_error(tmp_path: Path) -> None:
+    # Given a folder where the lock's file should be
+    store = FolderStore(tmp_path)
+    (tmp_path / "lock").mkdir()
+    # Then the message names it
+    with pytest.raises(OutputError, match=r"cannot lock .*lock: Is a directory; remove what is there"), store.lock():
+        pass
+    # And once it is gone, a pipe that would block while the lock is held is not taken for another daemon
+    (tmp_path / "lock").rmdir()
+    with pytest.raises(BlockingIOError), store.lock():
+        raise BlockingIOError("a pipe is full")

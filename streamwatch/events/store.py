@@ -13,7 +13,7 @@ import fcntl
 import io
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -43,18 +43,23 @@ class FolderStore:
         """Keep other processes out; the system lets go of it when the process ends, however it ends.
 
         Raises:
-            OutputError: Another process has the folder.
+            OutputError: Another process has the folder, or it takes no lock.
         """
         path = self.folder / "lock"
-        try:
-            with path.open("w") as file:
+        with ExitStack() as held:
+            try:
+                file = held.enter_context(path.open("w"))
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield
-        except BlockingIOError:
-            raise OutputError(
-                f"{self.folder} is in use by another streamwatch: two would spoil each other's memory; stop the other, "
-                "or give this one another data_dir"
-            ) from None
+            except BlockingIOError:
+                raise OutputError(
+                    f"{self.folder} is in use by another streamwatch: two would spoil each other's memory; stop the "
+                    "other, or give this one another data_dir"
+                ) from None
+            except OSError as error:
+                raise OutputError(
+                    f"cannot lock {path}: {error.strerror or error}; remove what is there, or choose another data_dir"
+                ) from error
+            yield
 
     def network_choice(self) -> dict[str, Any] | None:
         """What was chosen for this folder, or None when nothing was yet."""
