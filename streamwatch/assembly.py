@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from streamwatch.change.decision import ChangeSettings
 from streamwatch.change.memory import Memory
 from streamwatch.config import ChangeConfig
@@ -53,11 +55,17 @@ def new_memory(change: ChangeConfig, identity: EmbedderIdentity) -> Memory:
     Raises:
         UsageError: No threshold for these vectors.
     """
-    states = change.recent if change.remember == "recent" else change.max_states
+    recent = change.remember == "recent"
     # What is shared must be far nearer than the threshold: else a state could be new and yet not be stored, for ever.
-    epsilon_sq = _SHARED * change_settings(change, identity).threshold
+    shared = _SHARED * change_settings(change, identity).threshold
     return Memory(
-        regions=identity.grid.regions, dimensions=identity.dimensions, max_states=states, epsilon_sq=epsilon_sq
+        regions=identity.grid.regions,
+        dimensions=identity.dimensions,
+        max_states=change.recent if recent else change.max_states,
+        # The last samples are few, and each is compared with as it was.
+        epsilon_sq=0.0 if recent else shared,
+        # Raw numbers of VGG's layers come near to half precision's largest.
+        dtype=np.float16 if identity.unit_length else np.float32,
     )
 
 

@@ -88,3 +88,20 @@ def test_what_is_new_by_any_threshold_is_known_once_it_is_remembered(threshold: 
     # When it is remembered too, then it is no longer new
     memory.add(second, id="b", known=known, made_s=1)
     assert memory.distances(second).min(axis=0).max() < 0.1 * threshold
+
+
+def test_recent_frames_are_kept_as_they_were_and_raw_numbers_in_single_precision() -> None:
+    # Given raw vectors that differ little for their threshold, with numbers past half precision
+    memory = new_memory(change(threshold=2000, remember="recent"), FC7)
+    known = np.ones(1, dtype=np.bool_)
+    vectors = np.full((1, 4096), 70_000, dtype=np.float32)
+    # When two are remembered, then neither stands for the other, and nothing is infinite
+    for step in range(2):
+        vectors[0, 0] += step
+        memory.add(vectors, id=str(step), known=known, made_s=step)
+    assert memory.distances(vectors).tolist() == [[1], [0]]
+    # And states of the same vectors share them
+    states = new_memory(change(threshold=2000), FC7)
+    assert states.epsilon_sq == 40
+    assert states.dtype == np.float32
+    assert new_memory(change(), IDENTITY).dtype == np.float16

@@ -388,6 +388,27 @@ def test_recent_announces_a_return_that_a_memory_of_states_does_not() -> None:
         assert len(watch.event_times_s) == events
 
 
+def test_recent_learns_nothing_new_while_it_cools_and_announces_it_afterwards() -> None:
+    # Given recent frames, and a truck that was announced
+    grid = Grid(1, 1)
+    scene = Scenery(grid=grid)
+    memory = new_memory(grid=grid, max_states=3)
+    decider = new_decider(
+        grid=grid, memory=memory, remember="recent", recent=3, confirm_samples=1, cooldown_s=10, min_regions=1
+    )
+    watch = Watching(decider)
+    watch.see(*(scene.look() for _ in range(5)), *(scene.look(TRUCK_FRAME) for _ in range(3)))
+    assert watch.event_times_s == [5]
+    # When a bus stands there from 3 s after that
+    judgements = watch.see(*(scene.look(("bus", [0])) for _ in range(10)))
+    # Then it is learned by no sample until it may be announced, which happens once, and against the truck
+    assert [judgement.learned is not None for judgement in judgements] == [False] * 7 + [True] * 3
+    assert watch.event_times_s == [5, 15]
+    change = judgements[7].change
+    assert change is not None
+    assert change.before in {"s6", "s7", "s8"}
+
+
 # --- What is watched
 
 
@@ -512,6 +533,23 @@ def test_the_state_before_is_the_one_that_the_present_resembles_most() -> None:
     raised = next(each for each in watch.see(*(scene.look(TRUCK, CRATE) for _ in range(10))) if each.change)
     assert raised.change is not None
     assert raised.change.before == "s2"
+
+
+def test_a_state_that_knows_few_regions_is_not_the_one_before_for_that() -> None:
+    # Given a state that knows only two regions, and those as they look now, and one that knows the whole yard
+    scene, watch = watching()
+    few = np.zeros(GRID.regions, dtype=np.bool_)
+    few[:2] = True
+    watch.see(*(scene.look() for _ in range(6)))
+    exact = scene.look().vectors
+    watch.decider.memory.add(exact, id="few", known=few, made_s=0)
+    scene_now = np.where(few[:, None], exact, scene.look(CRATE).vectors)
+    # When something new comes
+    judgements = watch.see(*(Embedding(vectors=scene_now, grid=GRID) for _ in range(6)))
+    # Then what was before is the whole yard
+    change = judgements[-1].change
+    assert change is not None
+    assert change.before == "s1"
 
 
 def test_a_restarted_decider_knows_what_it_knew() -> None:

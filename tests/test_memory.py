@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -74,6 +75,43 @@ def test_dedupe_moves_no_distance_by_more_than_its_epsilon_allows(seed: int, apa
     sample = looks(seed + 2)
     measured, true = np.sqrt(held.distances(sample)[1]), np.sqrt(squared_distances(sample, second))
     assert np.abs(measured - true).max() <= np.sqrt(0.02) + 0.003
+
+
+def test_distances_in_blocks_are_those_of_the_whole_memory_and_widen_no_more_than_a_block() -> None:
+    # Given 60 states of which no two look alike, 6 MB in half precision
+    regions, dimensions = 100, 512
+    rng = np.random.default_rng(3)
+    held = Memory(regions=regions, dimensions=dimensions, max_states=60)
+    looks_then = unit(rng.normal(size=(60, regions, dimensions)))
+    for number, vectors in enumerate(looks_then):
+        held.add(vectors, id=str(number), known=np.ones(regions, dtype=np.bool_), made_s=number)
+    sample = unit(rng.normal(size=(regions, dimensions)))
+    # When a sample is measured
+    tracemalloc.start()
+    measured = held.distances(sample)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Then every distance is right, and what that took is a part of the memory
+    expected = ((looks_then.astype(np.float16).astype(np.float64) - sample) ** 2).sum(axis=2)
+    assert np.abs(measured - expected).max() < 1e-5
+    assert peak_bytes < 4 << 20 < held.vectors.nbytes
+
+
+def test_numbers_past_half_precision_are_kept_in_single_and_refused_in_half() -> None:
+    # Given raw vectors with numbers that half precision does not hold
+    raw = looks(1)
+    raw[0, 0] = 70_000
+    # When they join a memory of single precision, then they are known as they were, after a restart too
+    single = Memory(regions=REGIONS, dimensions=DIMENSIONS, max_states=3, dtype=np.float32)
+    single.add(raw, id="a", known=ALL, made_s=0)
+    again = Memory(regions=REGIONS, dimensions=DIMENSIONS, max_states=3, dtype=np.float32)
+    again.restore(single.vectors, single.vector_regions, single.states)
+    assert (again.distances(raw) == 0).all()
+    # And one of half precision takes neither them nor what is no number
+    for wrong in (70_000, np.inf, np.nan):
+        raw[0, 0] = wrong
+        with pytest.raises(ValueError, match="float16 holds numbers up to 65504"):
+            memory().add(raw, id="a", known=ALL, made_s=0)
 
 
 def test_states_that_differ_in_one_region_share_all_other_vectors() -> None:

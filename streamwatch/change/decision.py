@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from streamwatch.change.distances import medoids, spreads
-from streamwatch.change.memory import Memory, State
+from streamwatch.change.memory import Memory, State, Stored
 from streamwatch.records import ChangedRegion, Embedding, Grid
 
 _ACTIVE = 0.9
@@ -153,9 +153,12 @@ class ChangeDecider:
         self.watch(np.ones(grid.regions, dtype=np.bool_))
         self._new_id = new_id
         self._window: deque[_Seen] = deque()
+        self._distances = np.empty((0, grid.regions), dtype=np.float32)
+        """Of the newest sample to every state, shape (states, regions)."""
+
         self._last_event_s: float | None = None
         self._rest: _Rest | None = None
-        self._before_add: tuple[str, NDArray[np.float16], NDArray[np.int32], tuple[State, ...]] | None = None
+        self._before_add: tuple[str, Stored, NDArray[np.int32], tuple[State, ...]] | None = None
 
     def watch(self, regions: NDArray[np.bool_]) -> None:
         """Judge by these regions only, shape (regions,); at first all of them count."""
@@ -210,8 +213,10 @@ class ChangeDecider:
         cooling = self._last_event_s is not None and 0 <= pts_s - self._last_event_s < self.settings.cooldown_s
         raised = found.novelty > self.settings.threshold and not cooling
 
-        if raised or self.settings.remember == "recent":
-            similar = self._most_similar(embedding.vectors)
+        # What is new but must wait would be known by the time that it may be announced, were it learned now.
+        waits = cooling and found.novelty > self.settings.threshold
+        if raised or (self.settings.remember == "recent" and not waits):
+            similar = self._most_similar()
             # What is new elsewhere but not announced yet must not slip into the memory with this state.
             known = still & ~found.pending if raised else still
             state, forgotten = self._add(vectors, known, pts_s, captured_at)
@@ -253,11 +258,13 @@ class ChangeDecider:
         return len(self._window) >= 3 and self._window[-1].pts_s - self._window[0].pts_s >= confirm_s
 
     def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The samples of the window in their order: the newest one's distances are kept."""
+        self._distances = self.memory.distances(vectors)
         if not len(self.memory):
             return np.full(self.grid.regions, np.inf, dtype=np.float32)
-        distances: NDArray[np.float32] = self.memory.distances(vectors).min(axis=0)
+        nearest: NDArray[np.float32] = self._distances.min(axis=0)
         # Of a region that no state knows, nothing can be said yet.
-        return np.where(np.isfinite(distances), distances, np.float32(0))
+        return np.where(np.isfinite(nearest), nearest, np.float32(0))
 
     def _learn_first(
         self, vectors: NDArray[np.float32], still: NDArray[np.bool_], pts_s: float, captured_at: datetime | None
@@ -328,19 +335,21 @@ class ChangeDecider:
             ChangedRegion(box=self.grid.box(int(region)), distance_sq=float(persisted[region])) for region in order
         )
 
-    def _most_similar(self, vectors: NDArray[np.float32]) -> str:
-        distances = self.memory.distances(vectors)
-        known = np.isfinite(distances) & self._watched
-        totals = np.where(known, distances, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-        return self.memory.states[int(totals.argmin())].id
+    def _most_similar(self) -> str:
+        return self.memory.states[int(self._totals(self._watched).argmin())].id
 
     def _match(self, nearest: NDArray[np.float32]) -> None:
         """Keep the states that explain the present from leaving first."""
         if not self._watched.any() or float(nearest[self._watched].max()) > self.settings.threshold:
             return
-        distances = self.memory.distances(self._window[-1].vectors)
-        totals = np.where(np.isfinite(distances), distances, self.settings.threshold).mean(axis=1)
-        self.memory.touch(int(totals.argmin()))
+        self.memory.touch(int(self._totals(np.ones_like(self._watched)).argmin()))
+
+    def _totals(self, regions: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """How far the newest sample lies from each state in these regions, shape (states,)."""
+        # A state that knows little must not seem near for that: what it does not know is as far as the threshold.
+        known = np.isfinite(self._distances) & regions
+        totals: NDArray[np.float32] = np.where(known, self._distances, np.float32(self.settings.threshold)).sum(axis=1)
+        return totals
 
     def _add(
         self, vectors: NDArray[np.float32], known: NDArray[np.bool_], pts_s: float, captured_at: datetime | None

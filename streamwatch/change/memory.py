@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from streamwatch.change.distances import squared_distances
 
+Stored = NDArray[np.float16] | NDArray[np.float32]
+
 ABSENT = -1
 """Row of a region that a state knows nothing of."""
+
+_BLOCK = 1 << 18
+"""Numbers that are widened at a time: a block stays in the processor's cache, and the memory is never doubled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +49,23 @@ class Memory:
     kept: when one more comes, the least recently matched pending state leaves (any state, if none is pending).
     """
 
-    def __init__(self, *, regions: int, dimensions: int, max_states: int, epsilon_sq: float = 0.02) -> None:
+    def __init__(
+        self,
+        *,
+        regions: int,
+        dimensions: int,
+        max_states: int,
+        epsilon_sq: float = 0.02,
+        dtype: DTypeLike = np.float16,
+    ) -> None:
         if max_states < 1:
             raise ValueError(f"max_states is {max_states}, expected at least 1")
         self.regions, self.dimensions = regions, dimensions
         self.max_states, self.epsilon_sq = max_states, epsilon_sq
-        self._vectors = np.empty((0, dimensions), dtype=np.float16)
+        self.dtype = np.dtype(dtype)
+        """Of the stored vectors: float16 for vectors of unit length, float32 for raw ones, which may pass its 65504."""
+
+        self._vectors: Stored = np.empty((0, dimensions), dtype=self.dtype)
         self._region = np.empty(0, dtype=np.int32)
         self._states: list[State] = []
         self._matches = 0
@@ -60,7 +76,7 @@ class Memory:
         return tuple(self._states)
 
     @property
-    def vectors(self) -> NDArray[np.float16]:
+    def vectors(self) -> Stored:
         """Every stored region vector, shape (rows, dimensions)."""
         return self._vectors
 
@@ -83,9 +99,7 @@ class Memory:
         """
         if not self._states:
             return np.empty((0, self.regions), dtype=np.float32)
-        by_row = np.append(
-            squared_distances(vectors[self._region], self._vectors.astype(np.float32)), np.float32(np.inf)
-        )
+        by_row = np.append(self._by_row(vectors), np.float32(np.inf))
         # ABSENT is -1: it finds the infinity appended at the end.
         distances: NDArray[np.float32] = by_row[np.stack([state.rows for state in self._states])]
         return distances
@@ -141,12 +155,12 @@ class Memory:
         rows = np.where(fresh, self._store(vectors, fresh), state.rows).astype(np.int32)
         self._states[index] = replace(state, rows=rows)
 
-    def restore(self, vectors: NDArray[np.float16], vector_regions: NDArray[np.int32], states: Iterable[State]) -> None:
+    def restore(self, vectors: Stored, vector_regions: NDArray[np.int32], states: Iterable[State]) -> None:
         """Take over what was saved: as `vectors`, `vector_regions` and `states` gave it.
 
         Where it was a larger memory's, those leave that would have left this one.
         """
-        self._vectors, self._region, self._states = vectors, vector_regions, list(states)
+        self._vectors, self._region, self._states = self._narrowed(vectors), vector_regions, list(states)
         self._matches = max((state.matched for state in self._states), default=0)
         while len(self._states) > self.max_states:
             self.remove(self._leaving(self._states).id)
@@ -160,16 +174,33 @@ class Memory:
         rows = np.full(self.regions, ABSENT, dtype=np.int32)
         nearest = np.full(self.regions, np.inf, dtype=np.float32)
         if len(self._vectors):
-            distances = squared_distances(vectors[self._region], self._vectors.astype(np.float32))
-            for row in np.argsort(-distances, kind="stable"):  # the nearest of a region is written last
-                rows[self._region[row]] = row
-                nearest[self._region[row]] = distances[row]
+            distances = self._by_row(vectors)
+            order = np.argsort(-distances, kind="stable")  # the nearest of a region is written last
+            rows[self._region[order]] = order
+            nearest[self._region[order]] = distances[order]
         new = np.flatnonzero(known & (nearest > self.epsilon_sq))
         rows[new] = len(self._vectors) + np.arange(len(new))
         rows[~known] = ABSENT
-        self._vectors = np.concatenate([self._vectors, vectors[new].astype(np.float16)])
+        self._vectors = np.concatenate([self._vectors, self._narrowed(vectors[new])])
         self._region = np.concatenate([self._region, new.astype(np.int32)])
         return rows
+
+    def _by_row(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Squared distance of each stored vector to the one of its region, shape (rows,)."""
+        distances = np.empty(len(self._vectors), dtype=np.float32)
+        step = max(1, _BLOCK // self.dimensions)
+        for start in range(0, len(distances), step):
+            rows = slice(start, start + step)
+            wide = self._vectors[rows].astype(np.float32, copy=False)
+            distances[rows] = squared_distances(vectors[self._region[rows]], wide)
+        return distances
+
+    def _narrowed(self, vectors: NDArray[np.floating]) -> Stored:
+        largest = float(np.finfo(self.dtype).max)
+        if vectors.size and not float(np.abs(vectors).max()) <= largest:
+            raise ValueError(f"a vector holds {np.abs(vectors).max():g}, {self.dtype} holds numbers up to {largest:g}")
+        narrowed: Stored = vectors.astype(self.dtype, copy=False)
+        return narrowed
 
     def _forget_unused(self) -> None:
         used = np.zeros(len(self._vectors) + 1, dtype=np.bool_)
