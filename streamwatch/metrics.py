@@ -28,6 +28,12 @@ class Metrics:
             camera,
             registry=self.registry,
         )
+        self.camera_offline = Gauge(
+            "streamwatch_camera_offline",
+            "1 while the camera has given no picture for longer than its offline_after",
+            camera,
+            registry=self.registry,
+        )
         self.frames = Counter(
             "streamwatch_frames", "Frames decoded and offered to sampling", camera, registry=self.registry
         )
@@ -87,6 +93,7 @@ class Metrics:
         """Let a camera's series exist from the start, so that a camera that never answers is seen to be 0."""
         for metric in (
             self.camera_up,
+            self.camera_offline,
             self.frames,
             self.samples,
             self.embedded,

@@ -148,6 +148,11 @@ class Daemon:
 
         return float(wait_for(reached, f"{name} of {camera} ≥ {at_least:g}", timeout_s=timeout_s))
 
+    def wait_until_healthy(self) -> None:
+        """Wait for /healthz, whatever the cameras do."""
+        wait_for(lambda: self.fetch("/healthz")[0] == 200 or self.process.poll() is not None, "/healthz")
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+
     def wait_until_ready(self) -> None:
         """Wait for /readyz."""
         wait_for(lambda: self.fetch("/readyz")[0] == 200 or self.process.poll() is not None, "/readyz")

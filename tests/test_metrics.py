@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,6 +27,7 @@ def test_a_camera_that_never_answered_is_seen_to_be_down_and_its_counters_to_be_
     # Then alerts and rates have something to start from
     for name in (
         "streamwatch_camera_up",
+        "streamwatch_camera_offline",
         "streamwatch_frames_total",
         "streamwatch_samples_total",
         "streamwatch_embedded_total",
@@ -55,6 +57,16 @@ def test_every_metric_has_a_help_text_and_a_name_of_ours() -> None:
     for family in families:
         assert family.name.startswith("streamwatch_")
         assert family.documentation
+
+
+def test_the_table_of_metrics_in_the_documentation_names_each_of_them_and_no_other() -> None:
+    # Given the metrics as Prometheus names them
+    families = text_string_to_metric_families(Metrics().exposition().decode())
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    # Then the table has them all
+    text = (Path(__file__).parents[1] / "docs/deploy.md").read_text("utf-8")
+    rows = "".join(line for line in text.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`(streamwatch_\w+)", rows)) == names
 
 
 def test_nobody_else_imports_prometheus_client() -> None:

@@ -16,7 +16,7 @@ from streamwatch.daemon.reader import Backoff, Reader
 from streamwatch.daemon.slots import Slots
 from streamwatch.errors import MissingLibrary, SourceLost, SourceUnauthorized, SourceUnusable
 from streamwatch.metrics import Metrics
-from streamwatch.records import Frame
+from streamwatch.records import RGB, Frame
 from streamwatch.sources import Source
 from streamwatch.sources.scripted import ScriptedSource
 from tests.builders import StuckSource, eventually, frame, picture
@@ -331,12 +331,46 @@ def test_what_the_machine_lacks_ends_the_reader_with_its_message(caplog: pytest.
     assert [record.exc_info for record in caplog.records if record.levelno >= logging.ERROR] == [None]
 
 
-def test_a_bug_in_a_source_is_logged_and_ends_this_reader_only(caplog: pytest.LogCaptureFixture) -> None:
-    opener = Opener([ZeroDivisionError("a bug")])
+@pytest.mark.parametrize("kind", [ZeroDivisionError, MemoryError])
+def test_a_live_camera_outlives_any_error_with_one_traceback_a_kind(
+    caplog: pytest.LogCaptureFixture, kind: type[Exception]
+) -> None:
+    # Given a camera with which something unforeseen goes wrong four times, twice before its first picture
+    caplog.set_level(logging.INFO)
+    opener = Opener([kind("1")], [kind("2")], [*frames(1), kind("3")], [*frames(1), kind("4")], frames(1))
     bench = Bench(opener, live=True)
+    # When it runs
+    with bench.running():
+        assert eventually(lambda: bench.count("streamwatch_samples_total") >= 3)
+        assert not bench.reader.finished.is_set()
+    # Then its pictures come again, each time was counted, and the details were told once
+    assert bench.count("streamwatch_camera_losses_total") >= 4
+    assert [bool(record.exc_info) for record in caplog.records if record.levelno == logging.ERROR] == [True]
+    assert f"yard: {kind.__name__} while reading" in caplog.text
+
+
+def test_a_picture_that_cannot_be_converted_costs_a_live_camera_nothing_but_a_reconnect() -> None:
+    # Given a camera whose first picture fails when it is resized for the network
+    class Broken:
+        width, height = 8, 8
+
+        def rgb(self, *, width: int | None = None, height: int | None = None) -> RGB:
+            raise ValueError("swscale fails")
+
+    opener = Opener([Frame(pts_s=0.0, captured_at=None, picture=Broken())], frames(1))
+    bench = Bench(opener, live=True)
+    # When it runs, then its next pictures are taken
+    with bench.running():
+        assert eventually(lambda: bench.slots.take(1, timeout_s=0.1))
+
+
+def test_a_bug_in_reading_a_file_is_logged_and_ends_this_reader_only(caplog: pytest.LogCaptureFixture) -> None:
+    opener = Opener([ZeroDivisionError("a bug")], live=False)
+    bench = Bench(opener, live=False)
     with bench.running():
         assert bench.reader.finished.wait(5)
     assert isinstance(bench.reader.failure, SourceUnusable)
+    assert len(opener.opened) == 1
     assert any(record.exc_info for record in caplog.records)
 
 

@@ -225,6 +225,113 @@ def test_stop_ends_the_daemon_within_two_seconds_though_a_camera_hangs_and_saves
     silent.let_go.set()
 
 
+class ClosingSink:
+    """Remembers what was written after it was closed."""
+
+    def __init__(self) -> None:
+        self.closed, self.too_late = False, 0
+
+    def write(self, document: dict[str, Any]) -> None:
+        self.too_late += self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_network_that_outlives_the_stop_judges_nothing_more_and_the_stop_takes_less_than_five_seconds(
+    tmp_path: Path,
+) -> None:
+    # Given a network that hangs with the sample that would be an event
+    class Hanging(ColourEmbedder):
+        busy, let_go = threading.Event(), threading.Event()
+
+        def embed(self, pictures: Any) -> NDArray[np.float32]:
+            self.busy.set()
+            self.let_go.wait(30)
+            return super().embed(pictures)
+
+    hanging, camera, sink = Hanging(), StuckSource([frame(YARD, 0)]), ClosingSink()
+    change = {"threshold": 0.5, "confirm": 1, "announce_first": True}
+    daemon = Daemon(tmp_path, {"live1": lambda: camera}, embedder=hanging, change=change)
+    daemon.service._sinks = [sink]
+    thread = running(daemon)
+    assert hanging.busy.wait(5)
+    # When the daemon is stopped, then it ends in time
+    started_s = time.monotonic()
+    daemon.service.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - started_s < 4.5
+    # And when the network comes back after all, then its sample is not judged, nothing written to a closed sink
+    hanging.let_go.set()
+    daemon.service._worker.join(5)
+    assert not daemon.service._worker.is_alive()
+    assert (daemon.judged, sink.closed, sink.too_late) == ([], True, 0)
+    camera.let_go.set()
+
+
+def test_a_stop_does_not_wait_for_what_files_have_left(tmp_path: Path) -> None:
+    # Given a file of which much waits for a slow network
+    class OneByOne(ColourEmbedder):
+        batch_size = 1
+
+    daemon = Daemon(tmp_path, {"yard": file(*DAY)}, embedder=OneByOne(takes_s=0.2))
+    thread = running(daemon)
+    assert eventually(lambda: len(daemon.judged) >= 1)
+    # When the daemon is stopped, then at most the batch at hand and one that was just begun are still judged
+    daemon.service.stop()
+    judged = len(daemon.judged)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(daemon.judged) - judged <= 2
+
+
+def test_ready_means_that_a_camera_gives_pictures_and_else_tells_which_are_down(tmp_path: Path) -> None:
+    # Given two cameras that are silent
+    gate, yard = StuckSource(), StuckSource([frame(YARD, 0)])
+    late = threading.Event()
+
+    def open_yard() -> Source:
+        late.wait(30)
+        return yard
+
+    daemon = Daemon(tmp_path, {"live1": lambda: gate, "live2": open_yard})
+    thread = running(daemon)
+    # Then the daemon is healthy, but not ready
+    assert daemon.service._unready() == "no camera gives pictures; down: live1, live2"
+    assert daemon.service._unhealthy() is None
+    # And when one of them comes, it is
+    late.set()
+    assert eventually(lambda: daemon.service._unready() is None)
+    # And when it stops, it is not
+    daemon.service.stop()
+    assert daemon.service._unready() == "stopping"
+    gate.let_go.set()
+    yard.let_go.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_daemon_whose_files_have_all_ended_is_ready_and_a_silent_camera_is_told_to_be_offline(tmp_path: Path) -> None:
+    # Given one daemon with a file that has ended, and one with a camera that is silent for longer than it may be
+    silent = StuckSource()
+    ended, waiting = Daemon(tmp_path / "a", {"yard": file(YARD)}), Daemon(tmp_path / "b", {"live1": lambda: silent})
+    waiting.service._config.cameras[0].__dict__["offline_after"] = 0.1
+    waiting.service._config.cameras[0].__dict__["every"] = 0.05
+    threads = [running(ended), running(waiting)]
+    # Then the first is ready
+    assert eventually(lambda: ended.service._readers["yard"].finished.is_set())
+    assert ended.service._unready() is None
+    # And the second reports its camera
+    assert eventually(lambda: waiting.value("streamwatch_camera_offline", "live1") == 1)
+    for daemon in (ended, waiting):
+        daemon.service.stop()
+    silent.let_go.set()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_stop_before_run_ends_it_at_once(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, {"live1": StuckSource})
     daemon.service.stop()

@@ -154,3 +154,24 @@ def test_whatever_threads_do_each_sample_is_taken_dropped_or_waiting() -> None:
         assert taken[camera] == sorted(set(taken[camera]))
         assert taken[camera][-1] == 499
         assert live or dropped[camera] == 0
+
+
+def test_files_can_be_let_go_while_cameras_are_still_taken() -> None:
+    # Given a file's full place, on which its reader waits, and a camera's
+    slots = Slots(file_bound=2)
+    slots.add("gate", live=True)
+    slots.add("clip", live=False)
+    slots.put("gate", sample(0), epoch=1)
+    for number in range(2):
+        slots.put("clip", sample(number), epoch=1)
+    waiting = threading.Thread(target=lambda: slots.put("clip", sample(2), epoch=1))
+    waiting.start()
+    # When files are let go
+    slots.close_files()
+    # Then nobody waits any more, the camera's sample is there, and the file's are not, later ones neither
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert slots.put("clip", sample(3), epoch=1) == 0
+    assert [camera for camera, _, _ in slots.take(8, timeout_s=0)] == ["gate"]
+    assert slots.put("gate", sample(1), epoch=1) == 0
+    assert [camera for camera, _, _ in slots.take(8, timeout_s=0)] == ["gate"]

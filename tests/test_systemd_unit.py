@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from streamwatch.errors import ConfigError, MissingLibrary
+
 UNIT = Path(__file__).resolve().parents[1] / "systemd/streamwatch.service"
 MAX_EXPOSURE = 1.5
 
@@ -62,10 +64,30 @@ def test_the_unit_fits_the_daemon() -> None:
         "WatchdogSec=30",
         "TimeoutStopSec=10",
         "Restart=on-failure",
-        "RestartPreventExitStatus=2",
+        f"RestartPreventExitStatus={ConfigError.exit_code} {MissingLibrary.exit_code}",
+        "RestartSec=5",
+        "StartLimitIntervalSec=10min",
+        "StartLimitBurst=20",
         "ExecStart=/opt/streamwatch/venv/bin/streamwatch watch --config /etc/streamwatch/site.yaml",
     ):
         assert setting in settings
     # And nothing is there that was seen to break torch or the start
     assert not [line for line in settings if line.startswith(("MemoryDenyWriteExecute", "ProcSubset"))]
     assert "SupplementaryGroups=render" not in settings
+
+
+def test_a_daemon_that_fails_at_each_start_is_given_up() -> None:
+    # Given a start every RestartSec at best
+    lines = dict(
+        line.split("=", 1) for line in UNIT.read_text(encoding="utf-8").splitlines() if re.match(r"\w+=", line)
+    )
+    assert lines["StartLimitIntervalSec"] == "10min"
+    # Then the burst is used up within the interval, though a start takes seconds
+    assert int(lines["StartLimitBurst"]) * (int(lines["RestartSec"]) + 20) < 600
+
+
+def test_the_unit_and_the_documentation_install_the_same_way() -> None:
+    documented = (UNIT.parents[1] / "docs/deploy.md").read_text(encoding="utf-8")
+    for text in (documented, UNIT.read_text(encoding="utf-8")):
+        assert "/opt/streamwatch/venv/bin/pip install ." in text
+        assert "pip install streamwatch" not in text

@@ -6,10 +6,11 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from streamwatch.clock import Clock
 from streamwatch.daemon.slots import Slots
-from streamwatch.errors import SourceError, SourceLost, SourceUnusable, StreamwatchError
+from streamwatch.errors import MissingLibrary, SourceError, SourceLost, SourceUnusable, StreamwatchError
 from streamwatch.metrics import Metrics
 from streamwatch.prefetch import prefetch
 from streamwatch.records import Frame
@@ -45,8 +46,9 @@ class Backoff:
 class Reader:
     """Reads one camera in a thread of its own and puts its samples into the camera's slot.
 
-    A live camera is opened again for ever, whatever is wrong with it: a wrong password may be mended on the camera.
-    A file is read once.
+    A live camera is opened again for ever, whatever goes wrong with it: a wrong password may be mended on the camera,
+    memory may be short for a while, a picture may be the one that a decoder trips over. Only a library that this
+    machine lacks ends it. A file is read once.
     """
 
     def __init__(
@@ -66,6 +68,12 @@ class Reader:
         self.failure: SourceError | None = None
         """What ended a file that could not be read, or what is wrong with a camera just now."""
 
+        self.up = False
+        """Whether the stream is open and gives pictures."""
+
+        self.last_picture_s: float | None = None
+        """When the last picture came, on the monotonic clock; None before the first."""
+
         self.finished = threading.Event()
         """Set when nothing more will come: a file's end, or `stop`."""
 
@@ -77,6 +85,7 @@ class Reader:
         self._source: Source | None = None
         self._epoch = 0
         self._began_s: float | None = None
+        self._told: set[type[Exception]] = set()
         self._thread = threading.Thread(target=self._run_guarded, name=f"reader-{camera}", daemon=True)
 
     def start(self) -> None:
@@ -105,8 +114,14 @@ class Reader:
             except SourceError as error:
                 live = not isinstance(error, SourceUnusable) or self._source is None or self._source.live
                 self._lost(error)
+            except MissingLibrary:
+                raise
+            except Exception as error:
+                if self._source is not None and not self._source.live:
+                    raise
+                self._lost(self._unforeseen(error))
             finally:
-                self._metrics.camera_up.labels(self.camera).set(0)
+                self._set_up(False)
             if not live:
                 return
             if self._clock.monotonic_s() - started_s >= _STABLE_S:
@@ -130,11 +145,12 @@ class Reader:
             for frame in source.frames():
                 if self._stopped.is_set():
                     break
+                self.last_picture_s = self._clock.monotonic_s()
                 if first:
                     first = False
                     self.failure = None
                     later_s = self._since_first_s(frame) if source.live else 0.0
-                    self._metrics.camera_up.labels(self.camera).set(1)
+                    self._set_up(True)
                     log.info("%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
                 frames.inc()
                 if sampler.take(frame.pts_s):
@@ -156,9 +172,21 @@ class Reader:
 
     def _offer(self, frame: Frame, *, later_s: float) -> None:
         picture = prefetch(frame.picture, fit=self._fit, size_px=self._size_px)
-        sample = Frame(pts_s=frame.pts_s + later_s, captured_at=frame.captured_at, picture=picture)
+        sample = replace(frame, pts_s=frame.pts_s + later_s, picture=picture)
         self._metrics.samples.labels(self.camera).inc()
         self._metrics.dropped.labels(self.camera).inc(self._slots.put(self.camera, sample, epoch=self._epoch))
+
+    def _set_up(self, up: bool) -> None:
+        self.up = up
+        self._metrics.camera_up.labels(self.camera).set(int(up))
+
+    def _unforeseen(self, error: Exception) -> SourceLost:
+        """An error that is no `SourceError`, with its traceback in the log the first time that its kind comes."""
+        kind = type(error)
+        if kind not in self._told:
+            self._told.add(kind)
+            log.error("%s: the reader failed; it goes on", self.camera, exc_info=error)
+        return SourceLost(f"{self.camera}: {kind.__name__} while reading; the log has the details where it came first")
 
     def _lost(self, error: SourceError) -> None:
         # The same complaint again and again says nothing new.

@@ -2,8 +2,9 @@
 
     readers (a thread a camera) ─► slots ─► worker (one thread): network ─► decision ─► pictures, events, memory
 
-Started from the back: store and sinks, network, readers last. Stopped in the order of the data, so that what was
-sampled is still judged and what was judged is still written.
+Started from the back: store and sinks, network, readers last. Stopped in the order of the data, so that the last sample
+of each camera is still judged and what was judged is still written; what waits of files is let go. A network that is
+too slow for that loses its last batch, before anything of it was judged: sinks are closed only after the last event.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from streamwatch.change.decision import Judgement
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.config import CameraConfig, Config
 from streamwatch.daemon.health import HealthServer
+from streamwatch.daemon.offline import OfflineWatch
 from streamwatch.daemon.reader import Reader
 from streamwatch.daemon.slots import Slots
 from streamwatch.daemon.systemd import Notifier
@@ -35,8 +37,11 @@ from streamwatch.urls import is_live
 
 log = logging.getLogger(__name__)
 
-_STOP_READERS_S = 1.5
-_STOP_WORKER_S = 3.0
+# Together under the 5 s that are promised, with room for the interpreter's own end.
+_STOP_READERS_S = 1.0
+_STOP_WORKER_S = 2.0
+_STOP_JUDGING_S = 0.5
+_STOP_S = 3.5
 _STUCK_S = 60.0
 """A worker that was busy with one batch for this long counts as hung."""
 
@@ -73,6 +78,12 @@ class Service:
         self._slots = Slots()
         self._stop = threading.Event()
         self._draining = threading.Event()
+        self._abandoned = threading.Event()
+        """Set when the worker may judge nothing more."""
+
+        self._judging = threading.Lock()
+        """Held by the worker while it judges a sample and writes what follows from it."""
+
         self._worker = threading.Thread(target=self._work_guarded, name="worker", daemon=True)
         self._busy_since_s: float | None = None
         self._epochs: dict[str, int] = {}
@@ -82,6 +93,7 @@ class Service:
         self._pipelines = {camera.name: self._pipeline(camera) for camera in config.cameras}
         opener = opener or partial(open_camera, clock=self._clock)
         self._readers = {camera.name: self._reader(camera, opener) for camera in config.cameras}
+        self._offline_watches: dict[str, OfflineWatch] = {}
 
     def run(self, *, stop_at_end: bool = False) -> None:
         """Watch until `stop` is called.
@@ -104,6 +116,17 @@ class Service:
             self._worker.start()
             for reader in self._readers.values():
                 reader.start()
+            self._offline_watches = {
+                camera.name: OfflineWatch(
+                    camera.name,
+                    offline_after_s=camera.offline_after,
+                    every_s=camera.every,
+                    clock=self._clock,
+                    metrics=self.metrics,
+                )
+                for camera in self._config.cameras
+                if is_live(camera.url)
+            }
             self._notifier.send(f"READY=1\nSTATUS=watching {len(self._readers)} cameras")
             log.info("watching %d cameras", len(self._readers))
             self._wait(stop_at_end=stop_at_end)
@@ -128,6 +151,8 @@ class Service:
                 self._notifier.send("WATCHDOG=1")
             if self._failure is not None:
                 return
+            for name, watch in self._offline_watches.items():
+                watch.check(self._readers[name].last_picture_s)
             readers = self._readers.values()
             if all(reader.finished.is_set() for reader in readers):
                 if stop_at_end:
@@ -139,9 +164,12 @@ class Service:
                     return
 
     def _shut_down(self) -> None:
+        stopped_s = self._clock.monotonic_s()
+        if self._stop.is_set():
+            self._slots.close_files()
         for reader in self._readers.values():
             reader.stop()
-        deadline_s = self._clock.monotonic_s() + _STOP_READERS_S
+        deadline_s = stopped_s + _STOP_READERS_S
         late = [
             name
             for name, reader in self._readers.items()
@@ -152,11 +180,16 @@ class Service:
         self._draining.set()
         self._worker.join(timeout=_STOP_WORKER_S)
         self._slots.close()
+        self._abandoned.set()
         if self._worker.is_alive():
             log.warning("the network is still busy: its last batch is given up")
-        else:
+        if self._judging.acquire(timeout=_STOP_JUDGING_S):
+            # From here on the worker writes nothing. What was learned is saved already, with each state; this adds
+            # when the states were last matched.
             for name, pipeline in self._pipelines.items():
-                self._save(name, pipeline)
+                if self._clock.monotonic_s() - stopped_s < _STOP_S:
+                    self._save(name, pipeline)
+            self._judging.release()
         for sink in self._sinks:
             sink.close()
         log.info("stopped")
@@ -188,7 +221,10 @@ class Service:
             self.metrics.embed_s.observe(self._clock.monotonic_s() - started_s)
             self.metrics.batch.observe(len(taken))
             for (camera, frame, epoch), regions in zip(taken, vectors, strict=True):
-                self._judge(camera, frame, epoch, regions)
+                with self._judging:
+                    if self._abandoned.is_set():
+                        return
+                    self._judge(camera, frame, epoch, regions)
 
     def _judge(self, camera: str, frame: Frame, epoch: int, regions: Any) -> None:
         pipeline = self._pipelines[camera]
@@ -298,6 +334,10 @@ class Service:
     def _unready(self) -> str | None:
         if self._stop.is_set():
             return "stopping"
+        readers = self._readers
+        down = [name for name, reader in readers.items() if not (reader.up or reader.finished.is_set())]
+        if down and not any(reader.up for reader in readers.values()):
+            return f"no camera gives pictures; down: {', '.join(down)}"
         return self._unhealthy()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -17,13 +20,22 @@ class _StopAsked(BaseException):
 class Signals:
     """SIGTERM and SIGINT within a `with` block: until `deliver_to` is called they leave the block, later they stop a
     service. To be stopped is no error: the block ends without an exception. Main thread only.
+
+    A handler runs in the middle of whatever the main thread does, perhaps within the lock of the very event that it
+    waits for: setting it there would wait for ever. So the handler only writes to a pipe, and a thread at its other end
+    calls the service.
     """
 
     def __init__(self) -> None:
-        self._stop: Callable[[], None] | None = None
+        self._stopping = False
+        """Whether a signal stops a service by now, rather than leaving the block."""
+
         self._asked = False
 
     def __enter__(self) -> Signals:
+        self._heard, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
+        self._listener: threading.Thread | None = None
         self._old = {number: signal.signal(number, self._received) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -32,20 +44,32 @@ class Signals:
     ) -> bool:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        os.close(self._tell)
+        if self._listener is not None:
+            self._listener.join()
+        os.close(self._heard)
         if kind is None or not issubclass(kind, _StopAsked):
             return False
         log.info("stopped while starting")
         return True
 
     def deliver_to(self, stop: Callable[[], None]) -> None:
-        """From now on call this, which must return at once."""
-        self._stop = stop
+        """From now on call this, which must return at once, from a thread of its own. Once only."""
+
+        def listen() -> None:
+            while os.read(self._heard, 64):
+                stop()
+
+        self._listener = threading.Thread(target=listen, name="signals", daemon=True)
+        self._listener.start()
+        self._stopping = True
         if self._asked:  # a library caught the exception that should have ended the block
             stop()
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         again, self._asked = self._asked, True
-        if self._stop is not None:
-            self._stop()
+        if self._stopping:
+            with contextlib.suppress(BlockingIOError):  # full: the listener has more than enough to hear
+                os.write(self._tell, b"!")
         elif not again:
             raise _StopAsked

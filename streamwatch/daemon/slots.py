@@ -29,7 +29,7 @@ class Slots:
         self._order: deque[str] = deque()
         self._file_bound = file_bound
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self._files_closed = False
 
     def add(self, camera: str, *, live: bool) -> None:
         """Make a place for a camera."""
@@ -47,9 +47,9 @@ class Slots:
         """
         with self._changed:
             slot = self._slots[camera]
-            while not slot.live and len(slot.waiting) >= slot.bound and not self._closed:
+            while not slot.live and len(slot.waiting) >= slot.bound and not self._refuses(slot):
                 self._changed.wait()
-            if self._closed:
+            if self._refuses(slot):
                 return 0
             dropped = 0
             while len(slot.waiting) >= slot.bound:
@@ -77,11 +77,23 @@ class Slots:
         with self._changed:
             return self._empty()
 
+    def close_files(self) -> None:
+        """Let go of what waits of files, and take no more of them: nobody waits for their end any more."""
+        with self._changed:
+            self._files_closed = True
+            for slot in self._slots.values():
+                if not slot.live:
+                    slot.waiting.clear()
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Let every `put` and `take` return at once, now and later."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _refuses(self, slot: _Slot) -> bool:
+        return self._closed or (self._files_closed and not slot.live)
 
     def _empty(self) -> bool:
         return not any(slot.waiting for slot in self._slots.values())

@@ -260,7 +260,7 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(tmp_path: Path, still
             # Then it says that it is ready first, and from then on that it is alive, in time
             said = [channel.recv(4096).decode()]
             assert said[0].startswith("READY=1\nSTATUS=")
-            assert daemon.fetch("/readyz") == (200, "ok\n")
+            assert daemon.fetch("/healthz") == (200, "ok\n")
             last_s = time.monotonic()
             for _ in range(3):
                 assert channel.recv(4096) == b"WATCHDOG=1"
@@ -277,9 +277,10 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(tmp_path: Path, still
 
 def test_health_and_metrics_answer_to_this_machine_only(tmp_path: Path) -> None:
     with watching(tmp_path, config({"name": "gate", "url": "rtsp://127.0.0.1:9/gate"})) as daemon:
-        daemon.wait_until_ready()
-        # Given a daemon whose only camera is down: the service itself is well
+        daemon.wait_until_healthy()
+        # Given a daemon whose only camera is down: the service itself is well, but of no use yet
         assert daemon.fetch("/healthz") == (200, "ok\n")
+        assert daemon.fetch("/readyz") == (503, "no camera gives pictures; down: gate\n")
         assert daemon.metric("streamwatch_camera_up", "gate") == 0
         # Then a page that was led here under another name gets nothing
         assert daemon.fetch("/metrics", Host="evil.example")[0] == 421
