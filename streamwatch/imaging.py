@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from streamwatch.errors import MissingLibrary, SourceUnusable
 from streamwatch.records import RGB
+from streamwatch.special_files import special_kind
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded."""
@@ -138,6 +139,8 @@ def load_picture(path: Path | str) -> ArrayPicture:
     """
     path = Path(path)
     try:
+        if kind := special_kind(path):
+            raise SourceUnusable(f"{path} is {kind}, expected an image file")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise SourceUnusable(f"{path} has {size} bytes, images of up to {MAX_FILE_BYTES} are read")

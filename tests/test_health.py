@@ -6,6 +6,7 @@ import http.client
 import logging
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -181,3 +182,24 @@ def test_clients_that_break_off_or_talk_nonsense_harm_nobody_and_print_nothing(
     assert eventually(lambda: any("failed" in record.message for record in caplog.records))
     # And nothing stands on the terminal
     assert capfd.readouterr().err == ""
+
+
+def test_idle_clients_cost_a_bounded_number_of_threads_and_a_line_each(
+    server: HealthServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given clients that connect and say nothing, more than are served at once
+    caplog.set_level(logging.DEBUG, logger="streamwatch.daemon.health")
+    monkeypatch.setattr("streamwatch.daemon.health._QuietHandler.timeout", 1.0)
+    before = threading.active_count()
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(40)]
+    # When those past the limit have been closed
+    assert idle[-1].recv(1) == b""
+    # Then there is a thread for each of the others only
+    assert threading.active_count() - before <= 32
+    # And each is told in one line when it has timed out, and the server answers again
+    assert eventually(lambda: len(caplog.records) >= 32)
+    assert all("\n" not in record.getMessage() and record.exc_info is None for record in caplog.records)
+    assert eventually(lambda: threading.active_count() <= before)
+    assert ask(server, "/healthz")[0] == 200
+    for connection in idle:
+        connection.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -110,3 +111,44 @@ print(sorted({"av", "cv2", "torch"} & set(sys.modules)))
     # And opening a file loads PyAV alone
     done = subprocess.run([sys.executable, "-c", code, "open"], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['av']"
+
+
+def special(folder: Path, suffix: str) -> dict[str, str]:
+    """A named pipe and a socket with names of files; and what messages call them."""
+    os.mkfifo(folder / f"pipe{suffix}")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(folder / f"socket{suffix}"))
+    return {f"pipe{suffix}": "a named pipe", f"socket{suffix}": "a socket"}
+
+
+def test_pipes_and_sockets_in_a_folder_are_left_out_and_nothing_waits_for_them(tmp_path: Path) -> None:
+    # Given a folder of a picture, a named pipe that nobody writes to, and a socket
+    Image.fromarray(numbered(1)).save(tmp_path / "a.png")
+    kinds = special(tmp_path, ".png")
+    # When it is read
+    source = open_source(str(tmp_path), every_s=1.0)
+    assert len(list(source.frames())) == 1
+    # Then warnings name the two
+    assert source.warnings == tuple(
+        f"left out: {tmp_path / name} is {kind}, expected an image file" for name, kind in kinds.items()
+    )
+
+
+def test_a_pipe_a_socket_or_a_device_is_no_video(tmp_path: Path) -> None:
+    kinds = {str(tmp_path / name): kind for name, kind in special(tmp_path, ".mp4").items()}
+    for path, kind in {**kinds, "/dev/zero": "a character device"}.items():
+        with pytest.raises(SourceUnusable, match=f"{path} is {kind}, expected a video file"):
+            list(open_source(path, every_s=1.0).frames())
+
+
+def test_many_broken_pictures_are_named_up_to_twenty(tmp_path: Path) -> None:
+    # Given a picture and 30 that are none
+    Image.fromarray(numbered(1)).save(tmp_path / "a.png")
+    for index in range(30):
+        (tmp_path / f"b{index}.png").write_bytes(b"broken")
+    # When / Then
+    source = open_source(str(tmp_path), every_s=1.0)
+    assert len(list(source.frames())) == 1
+    assert len(source.warnings) == 21
+    assert "b19.png" in source.warnings[19]
+    assert source.warnings[20] == "and 10 more left out"

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
@@ -23,14 +24,40 @@ Check = Callable[[], str | None]
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d+)?")
 
 
+_MOST_AT_ONCE = 32
+"""Connections past these are closed: idle ones cost a thread each until they time out."""
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     # A restart must not wait for the old connections; a second daemon is still refused.
     allow_reuse_address = True
+    request_queue_size = _MOST_AT_ONCE
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away or said nothing is no news either."""
-        log.debug("a request for metrics or health failed", exc_info=True)
+        error = sys.exception()
+        log.debug("a request for metrics or health failed: %s: %s", type(error).__name__, error)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was started that would give its place back
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _ServerIPv6(_Server):

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import av
 
 from streamwatch.errors import SourceError, SourceLost, SourceTimeout, SourceUnauthorized, SourceUnusable
+from streamwatch.special_files import special_kind
 
 
 def network_failure(error: BaseException, *, shown: str, doing: str, waited_s: float, timeout_s: float) -> SourceError:
@@ -48,6 +49,8 @@ def file_failure(path: Path) -> SourceUnusable | None:
             return SourceUnusable(f"{path}: no such file; check the path")
         if path.is_dir():
             return SourceUnusable(f"{path} is a folder, expected a video file")
+        if kind := special_kind(path):
+            return SourceUnusable(f"{path} is {kind}, expected a video file")
         with path.open("rb") as file:
             if not file.read(1):
                 return SourceUnusable(f"{path} is empty (0 bytes), expected a video")

@@ -13,6 +13,9 @@ from streamwatch.imaging import PICTURE_SUFFIXES, load_picture
 from streamwatch.records import Frame
 from streamwatch.sources.base import BaseSource
 
+_TOLD = 20
+"""Pictures left out that warnings name one by one."""
+
 
 class FolderSource(BaseSource):
     """The pictures of one folder (not of folders inside it), by name, numbers by value: img2 before img10.
@@ -33,7 +36,7 @@ class FolderSource(BaseSource):
             kinds = ", ".join(sorted(suffix.removeprefix(".") for suffix in PICTURE_SUFFIXES))
             raise SourceUnusable(f"{self._path} holds no pictures; expected files that end in {kinds}")
         self.announced_s = len(paths) * self._every_s
-        place = 0
+        place = left_out = 0
         for path in paths:
             if self._closed.is_set():
                 return
@@ -41,7 +44,11 @@ class FolderSource(BaseSource):
                 picture = load_picture(path)
                 modified_s = path.stat().st_mtime
             except (SourceUnusable, OSError) as error:
-                self._notes.append(f"left out: {error}")
+                left_out += 1
+                if left_out <= _TOLD:
+                    self._notes.append(f"left out: {error}")
+                else:
+                    self._notes[_TOLD:] = [f"and {left_out - _TOLD} more left out"]
                 continue
             pts_s = place * self._every_s
             self._pace(pts_s)
