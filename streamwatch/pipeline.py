@@ -156,6 +156,7 @@ class CameraPipeline:
                     regions=tuple(self._in_picture(region) for region in change.regions),
                     before_state=change.before,
                     after_state=change.after,
+                    time_source=frame.time_source,
                 ),
                 before=self._pictures.path(change.before) if change.before else None,
                 after=self._pictures.keep(change.after, frame.picture),

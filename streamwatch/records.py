@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+TimeSource = Literal["arrival", "exif", "file"]
+"""What a picture's wall-clock time is: when it arrived here, when its camera says it was taken, when its file was
+written."""
 
 RGB = NDArray[np.uint8]
 """A picture: shape (height, width, 3), uint8, red first."""
@@ -46,6 +50,9 @@ class Frame:
     """Wall-clock time in UTC, where the source has one; None for files."""
 
     picture: Picture
+
+    time_source: TimeSource = "arrival"
+    """What `captured_at` is, where there is one."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.pts_s):
@@ -127,3 +134,6 @@ class LabelNeeded:
 
     after_state: str
     """Id of the state that this event's frame has become."""
+
+    time_source: TimeSource = "arrival"
+    """What `captured_at` is, where there is one."""

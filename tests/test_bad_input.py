@@ -320,7 +320,7 @@ def test_a_second_daemon_on_the_same_data_folder_is_refused(tmp_path: Path) -> N
     # Given a daemon that runs
     camera = {"name": "gate", "url": "rtsp://127.0.0.1:9/gate"}
     with watching(tmp_path, {"cameras": [camera]}) as daemon:
-        daemon.wait_until_ready()
+        daemon.wait_until_healthy()
         # When another is started on its folder, with another port
         file = watched(tmp_path, cameras=[camera])
         said = complaint(run("watch", "--config", file, cwd=tmp_path), code=5)

@@ -79,6 +79,12 @@ def test_the_time_is_the_frames_own_in_utc_and_the_decisions_where_it_has_none(
     assert made["data"]["time_source"] == source
 
 
+@pytest.mark.parametrize("kind", ["exif", "file"])
+def test_the_time_of_a_picture_from_a_folder_is_no_arrival(kind: str) -> None:
+    made = document(event(captured_at=datetime(2026, 3, 1, 11, 59, tzinfo=UTC), time_source=kind))
+    assert made["data"]["time_source"] == kind
+
+
 def test_a_first_state_has_no_novelty_no_regions_and_no_picture_before() -> None:
     made = document(event(novelty=float("nan"), regions=(), before_state=None), before=None)
     data = json.loads(to_line(made))["data"]

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -123,6 +124,24 @@ def test_a_picture_taken_upright_is_turned_and_tells_its_time(tmp_path: Path) ->
     assert picture.rgb()[:18].mean() > 240
     assert picture.rgb()[22:].mean() < 15
     assert picture.taken_at == datetime(2026, 7, 1, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("offset", [None, "   :  ", "", "\0"])
+def test_a_camera_that_names_no_zone_stands_in_that_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offset: str | None
+) -> None:
+    # Given a machine in New York, and a picture that says noon in July without a zone
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x9003: "2026:07:01 12:00:00", **({} if offset is None else {0x9011: offset})})
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg", exif=exif)
+    try:
+        # When it is loaded, then it was four hours later in UTC
+        assert load_picture(tmp_path / "a.jpg").taken_at == datetime(2026, 7, 1, 16, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:

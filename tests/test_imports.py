@@ -93,6 +93,7 @@ def test_every_exception_to_the_rule_is_still_needed() -> None:
     [
         ("torch", ("embedding", "offline", "doctor")),
         ("av", ("sources", "simulation", "doctor")),
+        ("cv2", ("imaging", "doctor")),
         ("prometheus_client", ("metrics",)),
         ("pydantic", ("config",)),
         ("yaml", ("config",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ class Camera:
             **options,
         )
         self.next_s = 0.0
+        self.frame_options: dict[str, Any] = {}
 
     def push(self, pixels: RGB) -> Outcome:
-        taken = frame(pixels, self.next_s)
+        taken = replace(frame(pixels, self.next_s), **self.frame_options)
         self.next_s += 1
         # What the network sees of the picture.
         fitted = fit_picture(taken.picture, fit=self.identity.fit, size_px=224, border=(128, 128, 128))
@@ -65,6 +67,18 @@ def test_the_first_state_gets_its_picture_and_no_event(tmp_path: Path) -> None:
     assert [outcome.memory_changed for outcome in outcomes] == [False, False, True, False]
     assert all(outcome.raised is None for outcome in outcomes)
     assert (tmp_path / "s1.jpg").exists()
+
+
+def test_an_event_keeps_what_its_pictures_time_is(tmp_path: Path) -> None:
+    # Given a camera that knows its yard
+    camera = Camera(tmp_path)
+    camera.see(picture())
+    # When a red thing comes, in pictures that tell when they were taken
+    camera.frame_options = {"captured_at": datetime(2026, 7, 1, tzinfo=UTC), "time_source": "exif"}
+    (outcome,) = camera.see(picture((RED, 48, 96)))
+    # Then the event tells what kind of time that is
+    assert outcome.raised is not None
+    assert outcome.raised.event.time_source == "exif"
 
 
 def test_an_event_shows_what_was_there_before_and_what_is_there_now(tmp_path: Path) -> None:

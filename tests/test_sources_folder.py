@@ -41,7 +41,7 @@ def test_pictures_come_in_the_order_of_their_numbers_and_bad_ones_are_left_out(t
 def test_a_picture_knows_when_it_was_taken_or_else_when_it_was_written(tmp_path: Path) -> None:
     # Given a picture whose EXIF data tell the time, and one without
     exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x9003] = "2026:07:01 12:00:00"
+    exif.get_ifd(0x8769).update({0x9003: "2026:07:01 12:00:00", 0x9011: "+00:00"})
     Image.fromarray(numbered(1)).save(tmp_path / "a.jpg", exif=exif)
     Image.fromarray(numbered(2)).save(tmp_path / "b.jpg")
     os.utime(tmp_path / "b.jpg", (1_750_000_000, 1_750_000_000))
@@ -49,6 +49,7 @@ def test_a_picture_knows_when_it_was_taken_or_else_when_it_was_written(tmp_path:
     first, second = open_source(str(tmp_path), every_s=1.0).frames()
     assert first.captured_at == datetime(2026, 7, 1, 12, tzinfo=UTC)
     assert second.captured_at == datetime.fromtimestamp(1_750_000_000, UTC)
+    assert (first.time_source, second.time_source) == ("exif", "file")
 
 
 def test_a_folder_without_a_readable_picture_is_unusable(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamwatch.errors import UsageError
+from streamwatch.imaging import resize
 from streamwatch.records import RGB, Box, Picture
 
 FITS = ("squash", "crop", "letterbox")
@@ -39,13 +40,10 @@ def fit_picture(picture: Picture, *, fit: str, size_px: int, border: tuple[int, 
     short = min(width, height)
     if fit == "crop":
         if max(width, height) > _LONG * short:
-            import cv2
-
             whole = picture.rgb()
             top, left = (height - short) // 2, (width - short) // 2
             square = np.ascontiguousarray(whole[top : top + short, left : left + short])
-            way = cv2.INTER_AREA if short >= size_px else cv2.INTER_LINEAR
-            return np.asarray(cv2.resize(square, (size_px, size_px), interpolation=way), np.uint8)
+            return resize(square, width=size_px, height=size_px)
         scaled_width, scaled_height = (round(side * size_px / short) for side in (width, height))
         scaled = picture.rgb(width=scaled_width, height=scaled_height)
         top, left = (scaled_height - size_px) // 2, (scaled_width - size_px) // 2

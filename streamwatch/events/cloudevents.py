@@ -45,7 +45,7 @@ def label_needed(
         "data": {
             "camera": event.camera,
             "time_s": round(event.pts_s, 3),
-            "time_source": "arrival" if event.captured_at else "stream",
+            "time_source": event.time_source if event.captured_at else "stream",
             "novelty": round(event.novelty, 6) if event.novelty == event.novelty else None,
             "threshold": event.threshold,
             "regions": [

@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamwatch.assembly import change_settings, new_memory, new_pipeline
@@ -167,7 +167,7 @@ class _Samples:
                     return
                 if self._sampler.take(frame.pts_s):
                     picture = prefetch(frame.picture, fit=self._fit, size_px=self._size_px)
-                    self._put(Frame(pts_s=frame.pts_s, captured_at=frame.captured_at, picture=picture))
+                    self._put(replace(frame, picture=picture))
         except Exception as error:  # handed to the thread that waits for samples, which raises it
             self.failure = error
         finally:

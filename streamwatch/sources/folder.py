@@ -21,7 +21,8 @@ class FolderSource(BaseSource):
     """The pictures of one folder (not of folders inside it), by name, numbers by value: img2 before img10.
 
     `pts_s` is the picture's place among those that could be read, times `every_s`, so that every picture is a sample;
-    `captured_at` is the time in its EXIF data, else the file's. Unreadable pictures are left out with a warning.
+    `captured_at` is the time in its EXIF data, else the file's, and `time_source` says which. Unreadable pictures are
+    left out with a warning.
     """
 
     def __init__(self, path: Path, *, every_s: float, clock: Clock, realtime: bool = False) -> None:
@@ -57,8 +58,13 @@ class FolderSource(BaseSource):
             place += 1
             self.size = (picture.width, picture.height)
             self.duration_s = place * self._every_s
-            captured_at = picture.taken_at or datetime.fromtimestamp(modified_s, UTC)
-            yield Frame(pts_s=pts_s, captured_at=captured_at, picture=picture)
+            taken_at, written_at = picture.taken_at, datetime.fromtimestamp(modified_s, UTC)
+            yield Frame(
+                pts_s=pts_s,
+                captured_at=taken_at or written_at,
+                picture=picture,
+                time_source="exif" if taken_at else "file",
+            )
         if not place:
             raise SourceUnusable(f"none of the {len(paths)} pictures in {self._path} can be read; {self._notes[0]}")
 
