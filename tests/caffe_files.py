@@ -134,7 +134,7 @@ def with_norm(chain: Chain, **changes: float) -> Chain:
 
 
 def forward(chain: Chain, tensors: dict[str, Array], x: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Every operation's output for a (3, side, side) input: by name, a ReLU's under the name of what it follows, LRN's not."""
+    """Every operation's output but LRN's for a (3, side, side) input: by name, a ReLU's by that of what it follows."""
     found: dict[str, NDArray[np.float64]] = {}
     name = ""
     for operation in chain.operations:

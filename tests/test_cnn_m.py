@@ -294,11 +294,12 @@ def test_vgg_converts_to_torchvisions_names_and_gives_opencvs_numbers(name: str,
     made = import_caffe(caffemodel=model, prototxt=prototxt, out=out)
     assert (made.network, made.input_px) == (name, 64)
     # Then torchvision's own network takes the tensors by their names
-    theirs: Any = getattr(torchvision.models, name)(weights=None)
+    with torch.device("meta"):
+        theirs: Any = getattr(torchvision.models, name)(weights=None)
     sizes = [512 * 4, 96, 48, 10]
     for index, (before, after) in zip((0, 3, 6), pairwise(sizes), strict=True):
         theirs.classifier[index] = nn.Linear(before, after)
-    theirs.load_state_dict(load_torch(out))
+    theirs.load_state_dict(load_torch(out), assign=True)
     theirs.eval()
     # And our vectors are OpenCV's and NumPy's
     picture = pixels(64)

@@ -212,7 +212,10 @@ def _timm_offers(name: str, own: str) -> tuple[_Offer, ...]:
         raise UnknownNetwork(
             f"timm has no network {own!r}{nearest(own, known)}; it has {len(known)}, which timm.list_models() lists"
         )
-    config: Any = timm.get_pretrained_cfg(own)
+    try:
+        config: Any = timm.get_pretrained_cfg(own)
+    except RuntimeError:  # no such tag behind the dot
+        config = None
     if config is None:
         tags = ", ".join(timm.list_pretrained(f"{own.partition('.')[0]}.*")[:20])
         raise UnknownNetwork(f"timm has no weights {own!r}; it has {tags or 'none for this network'}")
