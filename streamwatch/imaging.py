@@ -74,7 +74,8 @@ class ArrayPicture:
         _check_rgb(pixels)
         self._pixels = pixels
         self.taken_at = taken_at
-        """When the camera says that it took the picture (EXIF), in UTC; None where the file does not tell."""
+        """When the camera says that it took the picture (EXIF; local time where that names no zone), in UTC; None where
+        the file does not tell."""
 
     @property
     def width(self) -> int:
@@ -203,8 +204,10 @@ def _taken_at(image: Image.Image) -> datetime | None:
     try:
         details = image.getexif().get_ifd(ExifTags.IFD.Exif)
         text = str(details[ExifTags.Base.DateTimeOriginal]).strip("\0 ")
-        offset = str(details.get(ExifTags.Base.OffsetTimeOriginal, "+00:00")).strip("\0 ")
-        return datetime.strptime(f"{text} {offset}", "%Y:%m:%d %H:%M:%S %z").astimezone(UTC)
+        offset = str(details.get(ExifTags.Base.OffsetTimeOriginal, "")).strip("\0 :")
+        # EXIF means local time; cameras that do not say whose are taken to stand in this machine's zone.
+        when = f"{text} {offset}".strip()
+        return datetime.strptime(when, "%Y:%m:%d %H:%M:%S" + (" %z" if offset else "")).astimezone(UTC)
     except (KeyError, ValueError, SyntaxError, OSError, TypeError, OverflowError):
         return None
 
