@@ -15,6 +15,9 @@ FILE_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mp
 # Every value is hidden, since cameras name their passwords as they like (p=, pin=, code=); so is what stands without a
 # key, which may be the rest of a password with a raw & in it.
 _IN_QUERY = re.compile(r"([?#&;])([^=&;]*=)?+[^&;]+")
+# What begins as URLs do, or with a user and a password, and yet has no ://. ./ before it makes a path of it.
+_MISTYPED = re.compile(rf"(?:{'|'.join(sorted(SCHEMES))})(?:[:;]|//)|[^/:@]+:[^@]*@", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"[^/:@]+:[^@]*@(?:.*@)?", re.DOTALL)
 # Some cameras put them into the path: /user=admin_password=…_channel=1.sdp
 _IN_PATH = re.compile(r"([A-Za-z0-9.-]+=).+?(?=_[A-Za-z]+=|[&;/]|$)")
 
@@ -23,6 +26,11 @@ def scheme_of(url: str) -> str | None:
     """Lower case, as `rtsp`; None for paths and device numbers."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     return match.group(1).lower() if match else None
+
+
+def is_mistyped(text: str) -> bool:
+    """True for `rtsp//host/x`, `rtsp:/host/x` and `user:password@host/x`: meant as URLs, but taken for paths."""
+    return "://" not in text and _MISTYPED.match(text) is not None
 
 
 def is_device(url: str) -> bool:
@@ -50,12 +58,13 @@ def redact(text: str) -> str:
     """The URL as messages may show it: no user, no password, no values of its query; `rtsp://***@host/path?token=***`.
 
     All before the last `@` is hidden, since passwords that nobody percent-encoded may hold anything. A URL whose scheme
-    is mistyped or absent hides no less; paths come out unchanged.
+    is mistyped or absent hides no less; paths come out unchanged, unless they look like `user:password@host`.
     """
     if scheme_of(text) == "file":
         return text
     head, slashes, rest = text.partition("//")
     if not slashes:
+        text = _CREDENTIALS.sub("***@", text, count=1)
         path, mark, query = text.partition("?")
         return path + _IN_QUERY.sub(r"\1\2***", mark + query) if "=" in query else text
     head += slashes

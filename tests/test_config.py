@@ -116,6 +116,18 @@ def test_paths_start_from_the_files_own_folder(load: Load, tmp_path: Path) -> No
     assert [camera.url for camera in config.cameras] == [str(tmp_path / "clips/a.mp4"), "/dev/video0"]
 
 
+def test_paths_are_shown_without_detours_and_links_in_them_are_kept(load: Load, tmp_path: Path) -> None:
+    # Given a link, and paths with detours
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    config = load(
+        "data_dir: sub/../link/./data\ncameras: [{name: a, url: ../c.mp4}, {name: b, url: 'file:///c/../d/e.mp4?x'}]"
+    )
+    # Then the detours are gone and the link is not
+    assert config.data_dir == tmp_path / "link" / "data"
+    assert [camera.url for camera in config.cameras] == [str(tmp_path.parent / "c.mp4"), "file:///d/e.mp4?x"]
+
+
 def test_a_known_weights_name_and_a_hash_stay_as_they_are(load: Load, tmp_path: Path) -> None:
     assert load("weights: imagenet1k_v1\n" + CAMERA).weights == "imagenet1k_v1"
     digits = "ab" * 32
@@ -256,6 +268,41 @@ def test_user_and_password_leave_the_url(load: Load) -> None:
 )
 def test_no_refusal_quotes_a_secret(refusal: Refusal, text: str) -> None:
     assert refusal(text)  # the fixture looks for the secret
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rtsp//u:{SECRET}@h/x",
+        f"RTSP:/u:{SECRET}@h/x",
+        f"rtsp:u:{SECRET}@h/x",
+        f"http;//u:{SECRET}@h/x",
+        f"u:{SECRET}@h/x",
+        f"u:a/{SECRET}@h/x",
+    ],
+)
+def test_a_url_that_lacks_its_signs_is_no_path_and_shows_no_secret(refusal: Refusal, url: str) -> None:
+    message = refusal(f"cameras: [{{name: a, url: '{url}'}}]")
+    assert "cameras[0].url: looks like a URL without ://; expected one such as rtsp://192.0.2.10:554/stream1" in message
+
+
+def test_a_path_that_looks_like_a_url_is_written_with_its_folder(load: Load, tmp_path: Path) -> None:
+    config = load("cameras: [{name: a, url: './u:p@h.mp4'}, {name: b, url: rtsp/x.mp4}, {name: c, url: httpd.mp4}]")
+    assert [camera.url for camera in config.cameras] == [
+        f"{tmp_path}/{name}" for name in ("u:p@h.mp4", "rtsp/x.mp4", "httpd.mp4")
+    ]
+
+
+@pytest.mark.parametrize("password", ["&x", "''", "", "~", "${NONE:-}"])
+def test_an_empty_password_beside_a_username_is_refused(refusal: Refusal, password: str) -> None:
+    message = refusal(CAMERA + f"    username: cam\n    password: {password}\n")
+    assert message == "site.yaml:5: cameras[0].password: is empty; put it in quotes"
+
+
+def test_an_empty_password_in_a_url_is_meant(load: Load) -> None:
+    (camera,) = load("cameras: [{name: a, url: 'rtsp://cam:@192.0.2.1/x'}]").cameras
+    assert camera.password is not None
+    assert camera.password.get_secret_value() == ""
 
 
 def test_a_password_of_digits_asks_for_quotes_and_is_not_shown(refusal: Refusal) -> None:

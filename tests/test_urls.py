@@ -48,6 +48,8 @@ SECRET = "hunter2"
         ("http://host/mail?from=a@b.org", "http://***@b.org"),
         ("udp://127.0.0.1:5004", "udp://127.0.0.1:5004"),
         ("/video/of user@home:1.mp4", "/video/of user@home:1.mp4"),
+        ("cam:hunter2@host/v?p=hunter2", "***@host/v?p=***"),
+        ("/config/rtsp/cam:a/hunter2@x@host/v", "/config/rtsp/***@host/v"),
         ("0", "0"),
     ],
 )

@@ -206,11 +206,19 @@ class CameraConfig(Section):
             return values
         if "change" in values and values["change"] is None:  # `change:` with all its keys commented out
             values = {key: value for key, value in values.items() if key != "change"}
+        # `password: &x` is an anchor on nothing, and `${VAR}` may hold nothing: refused, not taken for none.
+        user, file = values.get("username"), values.get("password_file")
+        if user is not None and file is None and "password" in values and values["password"] is None:
+            values = {**values, "password": ""}
         taken = any(values.get(key) is not None for key in ("username", "password", "password_file"))
         if taken or not isinstance(values.get("url"), str):
             return values
         url, username, password = split_credentials(values["url"].strip())
-        return values if username is None else {**values, "url": url, "username": username, "password": password}
+        if username is None:
+            return values
+        # An empty one that stands in the URL is meant.
+        secret = None if password is None else SecretStr(password)
+        return {**values, "url": url, "username": username, "password": secret}
 
     @field_validator("username", "password_file", mode="after")
     @classmethod
@@ -220,6 +228,13 @@ class CameraConfig(Section):
             raise ValueError("is for network cameras only: files, folders and USB cameras ask for no password")
         if isinstance(value, Path):
             read_password(value)
+        return value
+
+    @field_validator("password", mode="before")
+    @classmethod
+    def _no_empty_password(cls, value: object, info: ValidationInfo) -> object:
+        if value == "" and info.data.get("username") is not None:
+            raise ValueError("is empty; put it in quotes")
         return value
 
     @field_validator("password", mode="after")

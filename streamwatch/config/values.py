@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from streamwatch.durations import format_duration, parse_duration
-from streamwatch.urls import SCHEMES
+from streamwatch.urls import SCHEMES, is_mistyped
 
 
 def folder_of(info: ValidationInfo) -> Path:
@@ -27,7 +28,12 @@ def _resolve_path(value: object, info: ValidationInfo) -> Path:
         value = str(value)
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ValueError("expected a path")
-    return folder_of(info) / Path(value).expanduser()
+    return _absolute(value, info)
+
+
+def _absolute(path: str, info: ValidationInfo) -> Path:
+    """Without `..`, and with symbolic links as they are."""
+    return Path(os.path.normpath(folder_of(info) / Path(path).expanduser()))
 
 
 FilePath = Annotated[Path, BeforeValidator(_resolve_path)]
@@ -184,7 +190,12 @@ def check_url(value: object, info: ValidationInfo) -> str:
         return str(int(value))
     scheme, separator, rest = value.partition("://")
     if not separator:
-        return str(folder_of(info) / Path(value).expanduser())
+        if is_mistyped(value):
+            raise ValueError(
+                "looks like a URL without ://; expected one such as rtsp://192.0.2.10:554/stream1, or a path (with ./ "
+                "before it where it only looks like a URL)"
+            )
+        return str(_absolute(value, info))
     if scheme.lower() not in SCHEMES:
         raise ValueError(f"expected a URL that starts with one of {', '.join(sorted(SCHEMES))}, or a path")
     if "@" in rest.partition("/")[0]:
@@ -197,6 +208,8 @@ def check_url(value: object, info: ValidationInfo) -> str:
         reachable = False
     if not reachable:
         raise ValueError("expected a URL with a host, such as rtsp://192.0.2.10:554/stream1")
+    if parts.scheme == "file" and parts.path.startswith("/"):
+        parts = parts._replace(path=os.path.normpath(parts.path))
     return urlunsplit(parts)
 
 
@@ -212,7 +225,8 @@ def read_password(path: Path) -> str:
         ValueError: The file cannot be read, or holds no single line of text.
     """
     try:
-        text = path.read_bytes()[:4097].decode("utf-8")
+        with path.open("rb") as file:
+            text = file.read(4097).decode("utf-8")
     except OSError as error:
         raise ValueError(
             f"cannot read the password file {path}: {error.strerror}; expected a file that holds the password"
