@@ -10,16 +10,31 @@ import numpy as np
 
 from streamwatch.change.decision import ChangeSettings
 from streamwatch.change.memory import Memory
-from streamwatch.config import ChangeConfig
+from streamwatch.config import ChangeConfig, Config
 from streamwatch.embedding import Embedder, EmbedderIdentity
+from streamwatch.embedding.choose import AUTO, Choice
 from streamwatch.embedding.networks import shipped_threshold
 from streamwatch.errors import UsageError
 from streamwatch.events.pictures import StatePictures
+from streamwatch.events.store import network_choice
 from streamwatch.pipeline import CameraPipeline, new_id
 from streamwatch.records import Grid
 
 _SHARED = 0.02
 """Share of the threshold within which a region's remembered vectors are kept as one."""
+
+
+def kept_choice(config: Config) -> Choice | None:
+    """What `network: auto` chose for this data folder once, and stays with; None where there is nothing to keep.
+
+    Raises:
+        OutputError: The folder's network.json is damaged.
+    """
+    kept = network_choice(config.data_dir) if config.network == AUTO and config.weights is None else None
+    if kept is None:
+        return None
+    reason = f"{kept['network']}: chosen for {config.data_dir} before"
+    return Choice(network=kept["network"], weights=kept.get("weights"), reason=reason)
 
 
 def change_settings(change: ChangeConfig, identity: EmbedderIdentity) -> ChangeSettings:

@@ -54,39 +54,34 @@ def run_checks(config: Config | None, *, open_camera: Callable[[CameraConfig], S
         config: None looks at the machine only.
         open_camera: Makes a camera's source as `watch` does. Called from threads of its own, up to 16 at once.
     """
-    machine: list[Callable[[], Check]] = [
-        check_python,
-        check_packages,
-        check_opencv,
-        check_decoders,
-        check_embedded_weights,
+    checks = [
+        _guarded("python", check_python),
+        _guarded("packages", check_packages),
+        _guarded("opencv", check_opencv),
+        _guarded("decoders", check_decoders),
+        _guarded("embedded weights", check_embedded_weights),
+        _guarded("device", lambda: check_device("auto" if config is None else config.device)),
     ]
-    device = "auto" if config is None else config.device
-    checks = [_guarded(check) for check in machine] + [_guarded(lambda: check_device(device))]
     if config is None:
         return checks
-    checks.append(_guarded(lambda: check_weights(config)))
-    checks.append(_guarded(lambda: check_data_dir(config.data_dir)))
-    checks.append(_guarded(lambda: check_disk(config.data_dir)))
+    checks.append(_guarded("weights", lambda: check_weights(config)))
+    checks.append(_guarded("data_dir", lambda: check_data_dir(config.data_dir)))
+    checks.append(_guarded("disk", lambda: check_disk(config.data_dir)))
     listen = config.metrics.listen
     if listen is not None:
-        checks.append(_guarded(lambda: check_port(listen)))
+        checks.append(_guarded("metrics port", lambda: check_port(listen)))
     return checks + check_cameras(config.cameras, open_camera=open_camera)
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """A check that itself goes wrong is a finding as well, and the others go on."""
     try:
         return check()
     except StreamwatchError as error:
-        return Check(name=_name_of(check), status="fail", detail=str(error))
+        return Check(name=name, status="fail", detail=str(error))
     except Exception as error:
         detail = f"the check itself failed: {type(error).__name__}: {error}"
-        return Check(name=_name_of(check), status="fail", detail=detail, advice="please report this")
-
-
-def _name_of(check: Callable[[], Check]) -> str:
-    return getattr(check, "__name__", "check").removeprefix("check_").replace("_", " ").replace("<lambda>", "check")
+        return Check(name=name, status="fail", detail=detail, advice="please report this")
 
 
 def check_python() -> Check:
@@ -177,7 +172,8 @@ def check_embedded_weights() -> Check:
 
 
 def check_weights(config: Config) -> Check:
-    """Whether the configured network's weights are on this machine."""
+    """Whether the weights of the network that `watch` would take are on this machine."""
+    from streamwatch.assembly import kept_choice
     from streamwatch.checks import check_networks
     from streamwatch.embedding.choose import choose_network
     from streamwatch.embedding.known import known_weights
@@ -186,7 +182,7 @@ def check_weights(config: Config) -> Check:
 
     try:
         check_networks(config)
-        choice = choose_network(config.network, weights=config.weights, device=config.device)
+        choice = kept_choice(config) or choose_network(config.network, weights=config.weights, device=config.device)
         name = None if choice.weights is None else split_hash(choice.weights)[0]
         known = known_weights(choice.network, name)
         found = find_cached(known) if known is not None else locate(network(choice.network), choice.weights)

@@ -144,6 +144,37 @@ def test_weights_that_are_not_cached_yet_are_a_warning(
     assert check_weights(configured("network: vgg61")).status == "fail"
 
 
+def test_the_network_that_auto_chose_for_the_data_folder_once_is_looked_at(
+    configured: Callable[[str], Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an empty cache, and a data folder that VGG16 was chosen for, when it was at hand
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/network.json").write_text('{"network": "vgg16", "weights": null}')
+    # Then the doctor tells what `watch` would do: download it, rather than take the embedded network
+    check = check_weights(configured(""))
+    assert check.status == "warn"
+    assert check.detail.startswith("vgg16: chosen for ")
+    # And a choice of the configuration's own goes before
+    assert check_weights(configured("network: lite0")).status == "ok"
+
+
+def test_a_check_that_fails_itself_is_a_finding_under_its_own_name(
+    configured: Callable[[str], Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a check with a bug in it
+    def bug(path: Path) -> Check:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("streamwatch.doctor.check_disk", bug)
+    # Then its finding stands where it would have stood, and the others are there
+    checks = {check.name: check for check in run_checks(configured("network: lite0"), open_camera=lambda _: OneFrame())}
+    assert checks["disk"].status == "fail"
+    assert checks["disk"].detail == "the check itself failed: ZeroDivisionError: a bug"
+    assert "camera a" in checks
+
+
 def test_a_data_dir_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
     assert check_data_dir(tmp_path).detail.endswith("can be written")
     assert list(tmp_path.iterdir()) == []
@@ -158,6 +189,13 @@ def test_a_data_dir_that_cannot_be_made_is_a_failure(tmp_path: Path) -> None:
     assert (check.status, check.detail) == ("fail", f"{file} is a file, expected a folder")
     # /proc takes no files, not even root's
     assert check_data_dir(Path("/proc")).status == "fail"
+
+
+def test_json_is_ascii_whatever_a_check_found() -> None:
+    check = Check(name="data_dir", status="ok", detail="caf\udce9 × 2")
+    text = to_json([check])
+    assert text.isascii()
+    assert json.loads(text)["checks"][0]["detail"] == check.detail
 
 
 def test_a_port_in_use_is_a_warning_as_streamwatch_may_be_running() -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from streamwatch.assembly import kept_choice
 from streamwatch.checks import check_networks
 from streamwatch.config import Config, load_config
 from streamwatch.daemon.health import check_port
@@ -14,7 +15,7 @@ from streamwatch.daemon.service import Service
 from streamwatch.daemon.signals import Signals
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import Embedder, load_embedder
-from streamwatch.embedding.choose import Choice, choose_network
+from streamwatch.embedding.choose import choose_network
 from streamwatch.events.sinks import Sink
 from streamwatch.events.sinks.jsonl import JsonLinesSink, StandardOutputSink
 from streamwatch.events.store import FolderStore
@@ -67,12 +68,8 @@ def load_configured(config: Config, *, store: FolderStore) -> Embedder:
         WeightsError: No such network, or its weights cannot be used.
         OutputError: The choice cannot be kept.
     """
-    kept = store.network_choice() if config.network == "auto" and config.weights is None else None
-    if kept is not None:
-        reason = f"{kept['network']}: chosen for {config.data_dir} before"
-        choice = Choice(network=kept["network"], weights=kept.get("weights"), reason=reason)
-    else:
-        choice = choose_network(config.network, weights=config.weights, device=config.device)
+    kept = kept_choice(config)
+    choice = kept or choose_network(config.network, weights=config.weights, device=config.device)
     log.info("network %s", choice.reason)
     embedder = load_embedder(
         network=choice.network,

@@ -30,6 +30,24 @@ from streamwatch.events.files import make_folder, write_whole
 _FORMAT = 1
 
 
+def network_choice(folder: Path) -> dict[str, Any] | None:
+    """What was chosen for a data folder, or None when nothing was yet, or there is no such folder.
+
+    Raises:
+        OutputError: The file is damaged.
+    """
+    path = folder / "network.json"
+    try:
+        choice = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read: {error}; delete it to choose the network afresh") from error
+    if not isinstance(choice, dict) or not isinstance(choice.get("network"), str):
+        raise OutputError(f"{path} names no network; delete it to choose the network afresh")
+    return choice
+
+
 class FolderStore:
     """The data folder. One process at a time."""
 
@@ -63,16 +81,7 @@ class FolderStore:
 
     def network_choice(self) -> dict[str, Any] | None:
         """What was chosen for this folder, or None when nothing was yet."""
-        path = self.folder / "network.json"
-        try:
-            choice = json.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path} cannot be read: {error}; delete it to choose the network afresh") from error
-        if not isinstance(choice, dict) or not isinstance(choice.get("network"), str):
-            raise OutputError(f"{path} names no network; delete it to choose the network afresh")
-        return choice
+        return network_choice(self.folder)
 
     def keep_network_choice(self, *, network: str, weights: str | None) -> None:
         """Fix the choice for this folder."""
