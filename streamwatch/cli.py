@@ -125,9 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--config",
         type=Path,
-        default=Path("configs/demo.yaml"),
         metavar="FILE",
-        help="the demo's configuration, of one camera whose file is made (default: configs/demo.yaml)",
+        help="another configuration, of one camera whose file is made (default: its own, which writes to ./demo-out)",
     )
     demo.add_argument("--seed", type=int, default=0, help="another yard, light and noise (default: 0)")
     demo.set_defaults(run=_demo)

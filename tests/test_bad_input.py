@@ -67,6 +67,62 @@ def test_what_is_no_video_gets_one_message_that_says_why(refused: Finished, vide
         assert words in said
 
 
+def test_a_missing_video_is_named_before_the_network_and_the_others_are_scanned(clip: Path, tmp_path: Path) -> None:
+    # Given a clip, a missing one behind it, and what is there but no video
+    (tmp_path / "notes.mp4").write_text("Monday: crane")
+    arguments = ("scan", "clip.mp4", "missing.mp4", "notes.mp4", "--json")
+    finished = run(*arguments, cwd=tmp_path)
+    # Then the missing one is the first to be heard of, each failure is said once, and the clip is a result
+    assert finished.code == 3
+    said = finished.err.splitlines()
+    assert said[0] == "streamwatch: missing.mp4: no such file; check the path"
+    assert said[1].startswith("network lite0: ")
+    assert [finished.err.count(f"streamwatch: {name}") for name in ("missing.mp4", "notes.mp4")] == [1, 1]
+    assert [document["video"] for document in finished.documents] == ["clip.mp4"]
+
+
+def test_where_all_videos_are_missing_no_network_is_chosen_or_loaded(tmp_path: Path) -> None:
+    finished = run("scan", "a.mp4", "b/c.mp4", cwd=tmp_path)
+    assert finished.code == 3
+    assert finished.err == (
+        "streamwatch: a.mp4: no such file; check the path\nstreamwatch: b/c.mp4: no such file; check the path\n"
+    )
+
+
+BROKEN = os.fsdecode(b"caf\xe9")
+"""A name in Latin-1: no UTF-8."""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_name_that_is_no_utf8_is_scanned_and_printed(clip: Path, tmp_path: Path, form: list[str]) -> None:
+    video = clip.rename(tmp_path / f"{BROKEN}.mp4")
+    arguments = ("scan", video.name, "--network", "lite0", "--out", BROKEN, *form)
+    # When standard output takes nothing but UTF-8
+    finished = run(*arguments, cwd=tmp_path, PYTHONIOENCODING="utf-8:strict")
+    # Then the name is shown, the report is named, and JSON gives the very name back
+    assert finished.code == 0, finished.err
+    assert "report: caf\\udce9/report.html" in (finished.err if form else finished.out)
+    if form:
+        assert finished.documents[0]["video"] == video.name
+        assert finished.out.isascii()
+    else:
+        assert "caf\\udce9.mp4" in finished.out
+
+
+def test_the_small_commands_print_names_that_are_no_utf8(tmp_path: Path) -> None:
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    file = tmp_path / f"{BROKEN}.yaml"
+    file.write_text(f"data_dir: data\nmetrics: {{listen: null}}\n{SITE.split(maxsplit=2)[2]}")
+    # When check-config is content, and when it is not
+    assert run("check-config", file.name, cwd=tmp_path, **strict).out.startswith("caf\\udce9.yaml: fine")
+    (document,) = run("check-config", "--json", file.name, cwd=tmp_path, **strict).documents
+    assert (document["ok"], document["file"]) == (True, file.name)
+    file.write_text("cameras: 1")
+    (document,) = run("check-config", "--json", file.name, cwd=tmp_path, **strict).documents
+    assert document["ok"] is False
+    assert file.name in document["error"]
+
+
 def test_a_photo_under_a_videos_name_is_one_picture_and_too_little_to_judge(tmp_path: Path) -> None:
     # Given a JPEG called .mp4: FFmpeg shows it as a video of one frame
     Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "photo.mp4", format="JPEG")
@@ -139,6 +195,7 @@ def clip(tmp_path: Path) -> Path:
         (["--out", "clip.mp4/found"], 5, ("clip.mp4/found", "choose another folder")),
         (["--out", "/proc/found"], 5, ("/proc/found", "choose another folder")),
         (["--csv", "clip.mp4/events.csv"], 5, ("clip.mp4", "choose another folder")),
+        (["--csv", "."], 5, ("--csv", "is a folder", "expected the name of a file")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

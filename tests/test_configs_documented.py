@@ -20,6 +20,7 @@ from streamwatch.config import (
     Section,
     load_config,
 )
+from streamwatch.embedding.networks import network
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "configs/site.yaml"
@@ -121,9 +122,23 @@ def test_every_switched_off_key_of_site_yaml_can_be_switched_on(tmp_path: Path) 
     config = load_config(site, environ={"GATE_PASSWORD": "other"})
     check_networks(config)
     # Then the keys have values
-    assert [config.weights, config.layer, config.change.threshold] == ["imagenet1k_v1", "conv4_3", 0.6]
+    assert [config.weights, config.layer] == ["imagenet1k_v1", "conv4_3"]
+    # and the thresholds that are shown would not flood anybody with events
+    shipped = network(config.network).layer(config.layer).threshold
+    assert shipped is not None
+    for threshold in (config.change.threshold, config.cameras[0].change.threshold):
+        assert threshold is not None
+        assert 0.9 * shipped <= threshold <= 2 * shipped
     passwords = [camera.password.get_secret_value() for camera in config.cameras if camera.password is not None]
     assert passwords == ["secret", "other"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.name)
+def test_no_shipped_configuration_sets_a_threshold(file: Path) -> None:
+    # Given a configuration as somebody copies it; then the network's own threshold applies, which was measured
+    config = load_config(file, environ={})
+    assert config.change.threshold is None
+    assert {camera.change.threshold for camera in config.cameras} == {None}
 
 
 def test_demo_yaml_loads_and_needs_no_download() -> None:

@@ -110,7 +110,7 @@ def test_a_library_is_used_by_its_owners_only(library: str, owners: tuple[str, .
     assert users <= set(owners)
 
 
-def loaded_by(code: str, *arguments: str, cwd: Path) -> tuple[set[str], float]:
+def loaded_by(code: str, *arguments: str, cwd: Path, exit_code: int = 0) -> tuple[set[str], float]:
     """(names of all modules that a program has loaded at its end, its CPU seconds)."""
     report = "import atexit, json, sys; atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -123,7 +123,7 @@ def loaded_by(code: str, *arguments: str, cwd: Path) -> tuple[set[str], float]:
         check=False,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == exit_code, done.stderr
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return set(json.loads(done.stderr.splitlines()[-1])), cpu_s
 
@@ -151,3 +151,8 @@ def test_check_config_loads_neither_torch_nor_a_video_library(tmp_path: Path) ->
     assert not modules & set(HEAVY)
     # A gross guard, as other programs may run beside it; bench/startup.py measures.
     assert cpu_s < 2.1
+
+
+def test_a_scan_of_what_is_not_there_loads_neither_torch_nor_a_video_library(tmp_path: Path) -> None:
+    modules, _ = loaded_by(CLI, "scan", "missing.mp4", cwd=tmp_path, exit_code=3)
+    assert not modules & {"torch", "av", "timm"}

@@ -571,3 +571,10 @@ def test_the_documentation_names_every_fact_and_part_that_the_page_shows(tmp_pat
     # … and the figures are those of the code
     assert f"drawn in {timeline.COLUMNS} columns" in docs
     assert f"more than {timeline.LOG_ABOVE} times the threshold" in docs
+
+
+@pytest.mark.parametrize("page", sorted(CSS.parent.glob("*.html.j2")), ids=lambda page: page.name)
+def test_pictures_are_drawn_with_the_page_that_holds_them(page: Path) -> None:
+    # Then neither printing nor a screenshot finds empty boxes: nothing is put off until somebody scrolls or waits
+    assert "<img" in page.read_text()
+    assert not re.search(r"<img[^>]*\b(loading|decoding)=", page.read_text())

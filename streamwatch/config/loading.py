@@ -20,12 +20,13 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})
 _SECRET_KEYS = frozenset({"password", "username"})
 
 
-def load_config(path: Path, *, environ: Mapping[str, str]) -> Config:
-    """Read and check a configuration file. Relative paths in it start from the file's own folder.
+def load_config(path: Path, *, environ: Mapping[str, str], folder: Path | None = None) -> Config:
+    """Read and check a configuration file.
 
     Args:
         path: The YAML file, UTF-8.
         environ: Where `${VAR}` and `${VAR:-default}` are looked up; `$${` stands for `${`.
+        folder: Where relative paths start from; None for the file's own folder.
 
     Raises:
         ConfigError: The file cannot be read or used; the message holds one line for each problem, and no secret.
@@ -37,7 +38,7 @@ def load_config(path: Path, *, environ: Mapping[str, str]) -> Config:
     problems = list(document.problems)
     values = _interpolate(document.value, (), environ, document, problems)
     try:
-        config = Config.model_validate(values, context={"folder": path.absolute().parent})
+        config = Config.model_validate(values, context={"folder": (folder or path.parent).absolute()})
     except ValidationError as error:
         blamed = {problem.path for problem in problems}
         for details in error.errors(include_url=False):

@@ -15,6 +15,7 @@ from streamwatch.change.decision import Judgement
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.config import CameraConfig, Config, load_config
 from streamwatch.daemon.command import load_configured, make_sink, set_up_logging
+from streamwatch.daemon.made_files import claim
 from streamwatch.daemon.service import Service, open_camera
 from streamwatch.daemon.signals import Signals
 from streamwatch.daemon.systemd import Notifier
@@ -30,41 +31,48 @@ from streamwatch.pipeline import Raised
 from streamwatch.records import Frame
 from streamwatch.simulation import Truth, YardScene, write_clip
 from streamwatch.sources import Source
+from streamwatch.urls import scheme_of
+
+PACKAGED = Path(__file__).with_name("demo.yaml")
 
 
-def demo(config_path: Path, *, seed: int = 0) -> int:
+def demo(config_path: Path | None = None, *, seed: int = 0) -> int:
     """Make the clip, watch it, print each event as it happens, write the report.
 
+    Args:
+        config_path: None for the packaged configuration, whose paths start from the current folder.
+        seed: Of the yard, its light and its noise.
+
     Raises:
-        UsageError: The configuration is not one for a demo.
+        UsageError: The configuration is not one for a demo, or names files that no demo made.
         StreamwatchError: As `watch` does.
     """
     console = Console(highlight=False, soft_wrap=True)
     set_up_logging(level="WARNING")
-    config = load_config(config_path, environ=os.environ)
-    if len(config.cameras) != 1 or Path(config.cameras[0].url).suffix != ".mp4":
-        raise UsageError(f"{config_path} is no demo: expected one camera whose url is an .mp4 file to be made")
+    config = _load(config_path)
     camera = config.cameras[0]
     clip = _near(Path(camera.url))
-    truth = _make_clip(clip, YardScene(seed=seed), console)
-    _forget_earlier_runs(config)
-    store = FolderStore(config.data_dir)
-    embedder = load_configured(config, store=store)
-    recorder = _Recorder(console)
-    with Signals() as signals, store.lock():
-        service = Service(
-            config,
-            embedder=embedder,
-            store=store,
-            sinks=[make_sink(config)],
-            notifier=Notifier({}),
-            observers=[recorder],
-            opener=recorder.open,
-        )
-        signals.deliver_to(service.stop)
-        console.print(f"watching {clip} with {embedder.identity.network}, a sample every {camera.every:g} s")
-        service.run(stop_at_end=True)
     report = clip.parent / "report.html"
+    claim(clip.parent, [clip, report, config.data_dir, *_outside(config.data_dir, config.jsonl_path)])
+    store = FolderStore(config.data_dir)
+    with store.lock():
+        truth = _make_clip(clip, YardScene(seed=seed), console)
+        _forget_earlier_runs(config)
+        embedder = load_configured(config, store=store)
+        recorder = _Recorder(console)
+        with Signals() as signals:
+            service = Service(
+                config,
+                embedder=embedder,
+                store=store,
+                sinks=[make_sink(config)],
+                notifier=Notifier({}),
+                observers=[recorder],
+                opener=recorder.open,
+            )
+            signals.deliver_to(service.stop)
+            console.print(f"watching {clip} with {embedder.identity.network}, a sample every {camera.every:g} s")
+            service.run(stop_at_end=True)
     _write_report(report, recorder, camera, embedder.identity, truth)
     expected = truth.expected_events()
     console.print(
@@ -75,6 +83,20 @@ def demo(config_path: Path, *, seed: int = 0) -> int:
         console.print(f"events: {_near(config.jsonl_path)}")
     console.print(f"report: {report}")
     return 0
+
+
+def _load(path: Path | None) -> Config:
+    if path is None:
+        return load_config(PACKAGED, environ=os.environ, folder=Path.cwd())
+    config = load_config(path, environ=os.environ)
+    url = config.cameras[0].url
+    if len(config.cameras) != 1 or scheme_of(url) is not None or Path(url).suffix != ".mp4":
+        raise UsageError(f"{path} is no demo: expected one camera whose url is the path of an .mp4 file to be made")
+    return config
+
+
+def _outside(folder: Path, path: Path | None) -> list[Path]:
+    return [] if path is None or path.resolve().is_relative_to(folder.resolve()) else [path]
 
 
 def _near(path: Path) -> Path:

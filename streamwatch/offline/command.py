@@ -20,10 +20,11 @@ from streamwatch.embedding import Embedder, load_embedder
 from streamwatch.embedding.choose import choose_network
 from streamwatch.errors import OutputError, StreamwatchError, UsageError
 from streamwatch.events.files import make_folder
-from streamwatch.offline.output import print_table, to_json, write_csv
+from streamwatch.offline.output import print_table, printable, to_json, write_csv
 from streamwatch.offline.report import write_report
 from streamwatch.offline.result import ScanResult
 from streamwatch.offline.scan import ScanOptions, scan
+from streamwatch.sources import missing_file
 
 _EVERY_S = 1.0
 
@@ -45,12 +46,22 @@ def scan_videos(options: argparse.Namespace) -> int:
     every_s = _every(options.every, camera)
     make_folder(options.out)
     if options.csv:
+        if options.csv.is_dir():
+            raise OutputError(f"--csv {options.csv} is a folder, expected the name of a file to write")
         make_folder(options.csv.parent)
+    # What is missing is said at once, not after the network was loaded and hours of other videos.
+    missing = [error for error in map(missing_file, options.videos) if error is not None]
+    for error in missing:
+        _complain(error, errors)
+    failure = missing[0].exit_code if missing else 0
+    if len(missing) == len(options.videos):
+        return failure
     embedder = _embedder(options, config, change, errors)
 
     results: list[ScanResult] = []
-    failure = 0
     for number, video in enumerate(options.videos, 1):
+        if missing_file(video):
+            continue
         scan_options = ScanOptions(
             change=change,
             every_s=every_s,
@@ -64,7 +75,7 @@ def scan_videos(options: argparse.Namespace) -> int:
         try:
             result = _scan_one(video, embedder, scan_options, errors)
         except StreamwatchError as error:
-            errors.print(f"streamwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            _complain(error, errors)
             failure = failure or error.exit_code
             continue
         results.append(result)
@@ -78,6 +89,10 @@ def scan_videos(options: argparse.Namespace) -> int:
     if results:
         _write(options, results, errors)
     return failure
+
+
+def _complain(error: StreamwatchError, errors: Console) -> None:
+    errors.print(f"streamwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _scan_one(video: str, embedder: Embedder, options: ScanOptions, errors: Console) -> ScanResult:
@@ -114,7 +129,7 @@ def _write(options: argparse.Namespace, results: Sequence[ScanResult], errors: C
         return
     console = Console()
     print_table(results, console)
-    console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"report: {printable(str(report))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _camera(config: Config | None, name: str | None) -> CameraConfig | None:

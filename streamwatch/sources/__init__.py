@@ -75,6 +75,17 @@ class Source(Protocol):
         ...
 
 
+def missing_file(url: str) -> SourceUnusable | None:
+    """What is wrong where a path names nothing, seen without a video library; None where it may be opened."""
+    if is_device(url) or scheme_of(url) not in {None, "file"}:
+        return None
+    path = local_path(url)
+    try:
+        return None if path.exists() else SourceUnusable(f"{path}: no such file; check the path")
+    except (OSError, ValueError):
+        return None  # opening it says more
+
+
 def open_source(
     url: str,
     *,
