@@ -63,7 +63,7 @@ class VectorStore:
     """The vectors of one identity and pooling in two files that only grow: vectors, then the hashes they belong to.
 
     Vectors are written and fsynced before their hashes, so what a hash is there for is whole, whenever the process or
-    the machine stopped. One process at a time may have it open.
+    the machine stopped. One process at a time may write, and holds the store from its opening to `release`.
     """
 
     def __init__(self, folder: Path, identity: EmbedderIdentity, pooling: str) -> None:
@@ -136,6 +136,10 @@ class VectorStore:
             raise OutputError(f"the cache {self._path} cannot be written: {error.strerror or error}") from error
         for content in contents:
             self._rows[content] = len(self._rows)
+
+    def release(self) -> None:
+        """Let other processes write: from here on this one only reads."""
+        fcntl.flock(self._hashes, fcntl.LOCK_UN)
 
     def read(self, contents: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of these contents, all of which must be there: (n, dimensions)."""

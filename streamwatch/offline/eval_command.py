@@ -158,6 +158,7 @@ def _embed(
             unreadable |= embed_missing(triplets.images, contents, makers, heard=_hearer(progress, task))
             progress.remove_task(task)
             for pooling, store in ((name, store) for maker in makers for name, store in maker.stores.items()):
+                store.release()
                 for unit in _lengths(options):
                     features = Features(
                         network=base.network,

@@ -92,7 +92,7 @@ def heat_map_svg(ranks: NDArray[np.float64], pool: int, *, bounds: Bounds, title
         f'preserveAspectRatio="none" href="{_png(counts)}"/>',
         f'<rect x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}" fill="none" class="frame"/>',
         f'<line x1="{_LEFT}" y1="{foot}" x2="{right}" y2="{_TOP}" class="diagonal"/>',
-        f'<text x="{right - 34}" y="{_TOP + 52}" class="line-label" transform="rotate(-45 {right - 34} {_TOP + 52})" '
+        f'<text x="{right - 84}" y="{_TOP + 96}" class="line-label" transform="rotate(-45 {right - 84} {_TOP + 96})" '
         'text-anchor="middle">x = y</text>',
     ]
     best, worst = bounds.best * _SIDE, bounds.worst * _SIDE
