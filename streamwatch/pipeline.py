@@ -68,6 +68,11 @@ class CameraPipeline:
         self._seen = Box(0.0, 0.0, 1.0, 1.0)
         self._size: tuple[int, int] | None = None
         self._decider = ChangeDecider(settings, memory, grid=identity.grid, new_id=self._next_id)
+        self.watched = 0
+        """Regions that are judged; 0 where masks or the fit leave nothing of the zones, so that no event can come.
+        Before the first picture: as if the network saw whole pictures."""
+
+        self._watch()
         self._new_id = new_id
         self._withdrawn: str | None = None
         """The state taken back with the last sample; the same change, raised again, has the same id."""
@@ -105,13 +110,16 @@ class CameraPipeline:
         """What the network sees depends on the picture's shape; zones are given in the picture."""
         width, height = self._size = size
         self._seen = seen_box(self.identity.fit, width=width, height=height)
-        self._decider.watch(
-            watched_regions(
-                self.identity.grid,
-                zones=[self._to_seen(zone) for zone in self._zones],
-                masks=[self._to_seen(mask) for mask in self._masks],
-            )
+        self._watch()
+
+    def _watch(self) -> None:
+        regions = watched_regions(
+            self.identity.grid,
+            zones=[self._to_seen(zone) for zone in self._zones],
+            masks=[self._to_seen(mask) for mask in self._masks],
         )
+        self.watched = int(regions.sum())
+        self._decider.watch(regions)
 
     def _to_seen(self, polygon: Polygon) -> Polygon:
         seen = self._seen

@@ -212,7 +212,7 @@ def test_an_event_that_is_refused_again_and_again_keeps_its_id_and_leaves_no_pic
     camera.see(picture())
     thing = picture((RED, 48, 96))
     # When a thing comes to stay, and its event is refused ten times
-    refused = []
+    refused: list[str] = []
     for _ in range(13):
         raised = camera.push(thing).raised
         if raised is not None and len(refused) < 10:
@@ -369,3 +369,16 @@ def test_vectors_of_another_grid_are_refused(tmp_path: Path) -> None:
     camera = Camera(tmp_path)
     with pytest.raises(ValueError, match=r"expected \(196, dimensions\)"):
         camera.pipeline.push(Frame(pts_s=0, captured_at=None, picture=ArrayPicture(picture())), np.zeros((49, 4), "f4"))
+
+
+def test_a_pipeline_tells_how_many_regions_it_watches_and_that_the_fit_leaves_none(tmp_path: Path) -> None:
+    # Given zones at the left edge, one of them masked away
+    left = [(0.0, 0.0), (0.15, 0.0), (0.15, 1.0), (0.0, 1.0)]
+    assert Camera(tmp_path, zones=[left]).pipeline.watched == 28
+    assert Camera(tmp_path, zones=[left], masks=[left]).pipeline.watched == 0
+    # When a wide picture is cropped
+    camera = Camera(tmp_path, fit="crop", zones=[left])
+    assert camera.pipeline.watched == 28
+    camera.push(picture(width=448))
+    # Then that edge is not seen
+    assert camera.pipeline.watched == 0

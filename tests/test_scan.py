@@ -16,8 +16,11 @@ import av
 import pytest
 from PIL import Image
 
+from streamwatch.config import ChangeConfig
+from streamwatch.offline.scan import ScanOptions, scan
 from streamwatch.records import Box
 from streamwatch.simulation import Truth
+from tests.builders import ColourEmbedder
 from tests.running import COMMAND, PATIENCE_S, Finished, complaint, environment, run, small_yard, wait_for
 from tests.shared_data import shared
 from tests.videos import write_video
@@ -329,3 +332,16 @@ def looped(clip: Path, path: Path, *, at_least_s: float) -> Path:
                 packet.time_base, packet.stream = track.time_base, stream
                 output.mux(packet)
     return path
+
+
+def test_a_scan_whose_zones_are_all_masked_says_so(tmp_path: Path) -> None:
+    # Given a corner that is both watched and masked
+    corner = ((0.0, 0.0), (0.3, 0.0), (0.3, 0.3), (0.0, 0.3))
+    clip = write_video(tmp_path / "clip.mp4", frames=8, fps=1.0, gop=1)
+    # When a video is scanned with and without the mask, then only the former warns
+    for masks, warnings in (((corner,), 1), ((), 0)):
+        options = ScanOptions(
+            change=ChangeConfig(), every_s=1.0, pictures=tmp_path / "pictures", zones=(corner,), masks=masks
+        )
+        result = scan(str(clip), embedder=ColourEmbedder(), options=options)
+        assert len([text for text in result.warnings if "leave nothing of the zones" in text]) == warnings

@@ -429,3 +429,20 @@ def test_a_port_in_use_is_told_before_anything_runs(tmp_path: Path) -> None:
         with pytest.raises(PortUnavailable, match=str(port)):
             daemon.run()
     assert daemon.judged == []
+
+
+def test_a_camera_whose_zones_are_all_masked_is_told_of_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given two cameras, one of which watches a corner that it also masks
+    corner = [[0, 0], [0.3, 0], [0.3, 0.3], [0, 0.3]]
+    cameras = [
+        {"name": "a", "url": "/a.mp4", "zones": [corner], "masks": [corner]},
+        {"name": "b", "url": "/b.mp4", "zones": [corner]},
+    ]
+    # When the daemon is made, then its log names the one
+    Daemon(tmp_path, {"a": file(), "b": file()}, cameras=cameras)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert warned[0].startswith("a: masks")
+    assert "no event can come" in warned[0]

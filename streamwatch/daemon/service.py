@@ -42,6 +42,8 @@ _STOP_READERS_S = 1.0
 _STOP_WORKER_S = 2.0
 _STOP_JUDGING_S = 0.5
 _STOP_S = 3.5
+_NOTHING_WATCHED = "masks, or the network's fit, leave nothing of the zones: no event can come; change them"
+
 _STUCK_S = 60.0
 """A worker that was busy with one batch for this long counts as hung."""
 
@@ -234,7 +236,10 @@ class Service:
         self.metrics.embedded.labels(camera).inc()
         self.metrics.last_sample_s.labels(camera).set(self._clock.now().timestamp())
         try:
+            before = pipeline.watched
             outcome = pipeline.push(frame, regions)
+            if before and not pipeline.watched:  # what the network sees depends on the picture's shape
+                log.warning("%s: %s", camera, _NOTHING_WATCHED)
             if outcome.raised is not None:
                 self._send(pipeline, outcome.raised)
         except OutputError as error:
@@ -297,7 +302,7 @@ class Service:
         memory = new_memory(change, identity)
         if change.remember == "states" and self._store.load_memory(camera.name, memory, identity=identity):
             log.info("%s: remembers %d states", camera.name, len(memory))
-        return new_pipeline(
+        pipeline = new_pipeline(
             camera.name,
             change=change,
             embedder=self._embedder,
@@ -307,6 +312,9 @@ class Service:
             zones=camera.zones,
             masks=camera.masks,
         )
+        if not pipeline.watched:
+            log.warning("%s: %s", camera.name, _NOTHING_WATCHED)
+        return pipeline
 
     def _reader(self, camera: CameraConfig, opener: Callable[[CameraConfig], Source]) -> Reader:
         self.metrics.add_camera(camera.name)

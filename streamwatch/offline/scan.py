@@ -107,6 +107,8 @@ def scan(
         warnings.append(
             f"{len(timeline)} samples are too few to judge anything ({needed} must agree); choose a shorter --every"
         )
+    if not pipeline.watched:
+        warnings.append("masks, or the network's fit, leave nothing of the zones: no change can be found; change them")
     return ScanResult(
         video=video,
         duration_s=max(source.duration_s or 0.0, last_s),
