@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamwatch.change.memory import Memory
 from streamwatch.embedding import EmbedderIdentity
@@ -132,6 +136,63 @@ def test_a_damaged_memory_is_one_clear_error_whatever_is_wrong_with_it(tmp_path:
     assert set(refused) == {f"{path} is damaged; delete it, and yard starts to remember afresh"}
 
 
+@pytest.mark.parametrize(
+    ("array", "wrong"),
+    [
+        ("rows", lambda rows: np.full_like(rows, 999)),
+        ("rows", lambda rows: np.full_like(rows, -2)),
+        ("rows", lambda rows: np.roll(rows, 1, axis=1)),
+        ("rows", lambda rows: rows[:, :5]),
+        ("rows", lambda rows: rows[:2]),
+        ("rows", lambda rows: rows.astype(np.float64)),
+        ("vectors", lambda vectors: vectors[:, :2]),
+        ("vectors", lambda vectors: vectors[0]),
+        ("vectors", lambda vectors: np.full_like(vectors, np.nan)),
+        ("vectors", lambda vectors: np.full_like(vectors, np.inf)),
+        ("vectors", lambda vectors: np.full(vectors.shape, 1e30)),
+        ("vectors", lambda vectors: vectors.astype(np.complex64)),
+        ("vector_regions", lambda regions: regions + 9),
+        ("vector_regions", lambda regions: regions - 1),
+        ("vector_regions", lambda regions: regions[1:]),
+        ("vector_regions", lambda regions: regions[::-1]),
+        ("header", lambda header: np.array(str(header).replace('"id": "s1"', '"id": "../../s1"'))),
+        ("header", lambda header: np.array(str(header).replace('"id": "s1"', '"id": 1'))),
+        ("header", lambda header: np.array(str(header).replace('"made_s": 0.0', '"made_s": NaN'))),
+        ("header", lambda header: np.array(str(header).replace('"matched": 3', '"matched": "now"'))),
+        ("header", lambda header: np.array(str(header).replace('"pending"', '"maybe"'))),
+    ],
+)
+def test_an_archive_whose_numbers_cannot_be_a_memorys_is_damaged(
+    tmp_path: Path, array: str, wrong: Callable[[NDArray[Any]], NDArray[Any]]
+) -> None:
+    # Given a whole memory file of which one array is not what a memory writes
+    store = FolderStore(tmp_path)
+    store.save_memory("yard", filled(), identity=SMALL)
+    path = tmp_path / "memory" / "yard.npz"
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    changed = wrong(arrays[array])
+    assert changed.dtype != arrays[array].dtype or not np.array_equal(changed, arrays[array])
+    np.savez(path, **{**arrays, array: changed})
+    # When it is loaded, then it is called damaged, and the memory is as it was
+    memory = empty()
+    with pytest.raises(OutputError, match="is damaged; delete it, and yard starts to remember afresh"):
+        store.load_memory("yard", memory, identity=SMALL)
+    assert len(memory) == 0
+
+
+def test_a_folder_or_a_pipe_in_a_memorys_place_is_damage_too(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    path = tmp_path / "memory" / "yard.npz"
+    path.mkdir()
+    with pytest.raises(OutputError, match="is damaged; delete it"):
+        store.load_memory("yard", empty(), identity=SMALL)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(OutputError, match="is damaged; delete it"):
+        store.load_memory("yard", empty(), identity=SMALL)
+
+
 def test_a_file_that_is_no_archive_at_all_is_damaged(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     for save in (lambda stream: np.save(stream, np.zeros(3)), lambda stream: stream.write(b"hello")):
@@ -193,7 +254,9 @@ def test_the_networks_choice_is_kept_for_the_next_run(tmp_path: Path) -> None:
     assert FolderStore(tmp_path).network_choice() == {"network": "lite0", "weights": "embedded"}
 
 
-@pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"network": 3}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "junk", [b"", b"{", b"[]", b'{"network": 3}', b'{"network":"lite0","weights":5}', b"[" * 100_000, b"\xff\xfe"]
+)
 def test_a_choice_that_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path, junk: bytes) -> None:
     store = FolderStore(tmp_path)
     (tmp_path / "network.json").write_bytes(junk)

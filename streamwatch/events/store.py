@@ -12,6 +12,8 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -22,12 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamwatch.change.memory import Memory, State
+from streamwatch.change.memory import ABSENT, Memory, State
 from streamwatch.embedding import EmbedderIdentity
 from streamwatch.errors import OutputError, WeightsMismatch
 from streamwatch.events.files import make_folder, write_whole
 
 _FORMAT = 1
+_VERDICTS = ("pending", "labelled", "not_needed")
 
 
 def network_choice(folder: Path) -> dict[str, Any] | None:
@@ -41,9 +44,9 @@ def network_choice(folder: Path) -> dict[str, Any] | None:
         choice = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OutputError(f"{path} cannot be read: {error}; delete it to choose the network afresh") from error
-    if not isinstance(choice, dict) or not isinstance(choice.get("network"), str):
+    if not isinstance(choice, dict) or not _is_choice(choice):
         raise OutputError(f"{path} names no network; delete it to choose the network afresh")
     return choice
 
@@ -100,7 +103,10 @@ class FolderStore:
             OutputError: The file is damaged.
         """
         path = self._memory_path(camera)
+        damaged = f"{path} is damaged; delete it, and {camera} starts to remember afresh"
         try:
+            if not path.is_file() and path.exists():
+                raise OutputError(damaged)
             data = path.read_bytes()
         except FileNotFoundError:
             return False
@@ -111,10 +117,12 @@ class FolderStore:
                 header = json.loads(str(saved["header"]))
                 vectors, regions, rows = saved["vectors"], saved["vector_regions"], saved["rows"]
             version, written = header["format"], header["identity"]
-            states = _states(header["states"], rows) if version == _FORMAT else []
             same = version == _FORMAT and EmbedderIdentity.from_plain(written) == identity
+            states = _states(header["states"], rows) if same else []
+            if same:
+                _check(vectors, regions, rows, memory)
         except Exception as error:  # NumPy and zipfile let through whatever their parsing meets in a damaged file
-            raise OutputError(f"{path} is damaged; delete it, and {camera} starts to remember afresh") from error
+            raise OutputError(damaged) from error
         if not same:
             raise WeightsMismatch(
                 f"{path} was written with {_words(written if version == _FORMAT else None)}, but "
@@ -156,7 +164,37 @@ class FolderStore:
         return self.folder / "memory" / f"{camera}.npz"
 
 
+def _is_choice(choice: dict[str, Any]) -> bool:
+    return isinstance(choice.get("network"), str) and isinstance(choice.get("weights"), str | None)
+
+
+def _check(vectors: NDArray[Any], regions: NDArray[Any], rows: NDArray[Any], memory: Memory) -> None:
+    """See that a file's arrays are such as a memory of this kind writes.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if vectors.dtype.kind != "f" or vectors.ndim != 2 or vectors.shape[1] != memory.dimensions:
+        raise ValueError(f"vectors are {vectors.dtype} of shape {vectors.shape}")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(vectors.astype(memory.dtype)).all():
+            raise ValueError("a vector is not finite")
+    if regions.dtype != np.int32 or regions.shape != vectors.shape[:1]:
+        raise ValueError(f"regions are {regions.dtype} of shape {regions.shape}")
+    if regions.size and not 0 <= regions.min() <= regions.max() < memory.regions:
+        raise ValueError("a vector is of no region")
+    if rows.dtype != np.int32 or rows.ndim != 2 or rows.shape[1] != memory.regions:
+        raise ValueError(f"rows are {rows.dtype} of shape {rows.shape}")
+    if rows.size and not ABSENT <= rows.min() <= rows.max() < len(vectors):
+        raise ValueError("a state has a vector that is not there")
+    _, column = np.nonzero(rows != ABSENT)
+    if not np.array_equal(regions[rows[rows != ABSENT]], column):
+        raise ValueError("a state has a vector of another region")
+
+
 def _states(details: list[dict[str, Any]], rows: NDArray[np.int32]) -> list[State]:
+    if not all(map(_is_state, details)):
+        raise ValueError("a state is not as one is written")
     return [
         State(
             id=state["id"],
@@ -168,6 +206,16 @@ def _states(details: list[dict[str, Any]], rows: NDArray[np.int32]) -> list[Stat
         )
         for state, row in zip(details, rows, strict=True)
     ]
+
+
+def _is_state(state: dict[str, Any]) -> bool:
+    return (
+        re.fullmatch(r"[A-Za-z0-9_-]+", state["id"]) is not None  # the name of its picture's file
+        and type(state["made_s"]) in (int, float)
+        and math.isfinite(state["made_s"])
+        and type(state["matched"]) is int
+        and state["verdict"] in _VERDICTS
+    )
 
 
 def _plain(identity: EmbedderIdentity) -> dict[str, Any]:
