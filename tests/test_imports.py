@@ -30,7 +30,7 @@ LEVELS = (
     ("sampling", "change", "embedding", "sources", "simulation"),
     ("imaging",),
     ("config",),
-    ("durations", "records", "clock", "urls"),
+    ("durations", "records", "clock", "urls", "special_files"),
     ("errors",),
     ("__init__",),
 )
