@@ -247,6 +247,22 @@ def test_a_video_after_an_interrupted_one_is_not_begun(yard_clip: tuple[Path, Tr
     assert not (pictures / "2-film").exists()
 
 
+def test_progress_hears_the_length_that_the_video_announces_from_the_start(tmp_path: Path) -> None:
+    # Given a video of 40 s, more than one batch
+    clip = write_video(tmp_path / "clip.mp4", frames=40, fps=1.0, gop=1)
+    heard: list[tuple[float, float | None]] = []
+    # When it is scanned
+    scan(
+        str(clip),
+        embedder=ColourEmbedder(),
+        options=ScanOptions(change=ChangeConfig(), every_s=1.0, pictures=tmp_path / "pictures"),
+        progress=lambda pts_s, events, total_s: heard.append((pts_s, total_s)),
+    )
+    # Then the share that is done grows, rather than being all of it all the time
+    assert [round(pts_s) for pts_s, _ in heard] == [7, 15, 23, 31, 39]
+    assert [total_s for _, total_s in heard] == pytest.approx([40.0] * 5)
+
+
 def test_zones_of_a_configured_camera_are_used(yard_clip: tuple[Path, Truth], tmp_path: Path) -> None:
     # Given a camera that looks at the left third only, where nothing ever arrives
     config = tmp_path / "site.yaml"
