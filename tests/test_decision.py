@@ -160,15 +160,15 @@ def test_people_who_never_stop_raise_nothing() -> None:
 
 
 def test_a_moving_thing_that_touches_the_new_one_holds_the_event_up_until_it_leaves() -> None:
-    # Given a truck that has stopped, and somebody who works at its side for 20 samples
+    # Given a truck that has stopped, and somebody who works at its side for 12 samples
     scene, watch = watching()
     at_its_side = block(4, 7, 3, 1)
-    watch.see(*(scene.look(TRUCK, (f"worker {step}", at_its_side)) for step in range(20)))
+    watch.see(*(scene.look(TRUCK, (f"worker {step}", at_its_side)) for step in range(12)))
     assert watch.event_times_s == []
     # When the worker has left, then the truck is announced as soon as the window holds nothing of him
     watch.see(*(scene.look(TRUCK) for _ in range(10)))
     assert len(watch.event_times_s) == 1
-    assert 30 <= watch.event_times_s[0] <= 35
+    assert 22 <= watch.event_times_s[0] <= 24
     assert regions_of(next(judgement for judgement in watch.judgements if judgement.change)) == set(TRUCK[1])
 
 
@@ -658,3 +658,17 @@ def test_what_settles_right_after_an_event_close_to_it_is_the_same_change() -> N
     watch.see(*(scene.look() for _ in range(10)))
     watch.see(*(scene.look(TRUCK, load) for _ in range(10)))
     assert len(watch.event_times_s) == 1
+
+
+def test_people_who_keep_passing_a_new_thing_do_not_hold_up_its_event_for_ever() -> None:
+    # Given a truck that came, and somebody always at its side
+    scene, watch = watching()
+    beside = [(f"passer {number}", block(7, 4, 1, 2)) for number in range(30)]
+    # When that goes on for 30 samples
+    watch.see(*(scene.look(TRUCK, passer) for passer in beside))
+    # Then the truck waits, but no longer than two and a half times the six samples that confirm it
+    assert len(watch.event_times_s) == 1
+    assert 10 + 6 < watch.event_times_s[0] <= 10 + 2.5 * 6
+    # And the event names the truck, not who passes
+    (event,) = (judgement for judgement in watch.judgements if judgement.change)
+    assert regions_of(event) == set(TRUCK[1])

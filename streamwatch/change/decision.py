@@ -28,6 +28,9 @@ _ACTIVE = 0.9
 _STILL = 0.8
 """Share of the threshold that a still region's samples may lie apart."""
 
+_PATIENCE = 1.5
+"""Windows for which a region that stays new and still waits for what moves beside it; then it counts all the same."""
+
 _NEAR = 2
 """Regions that a part of a change may lie from the rest of it and still belong to the same event."""
 
@@ -157,6 +160,7 @@ class ChangeDecider:
         """Of the newest sample to every state, shape (states, regions)."""
 
         self._last_event_s: float | None = None
+        self._settled_for = np.zeros(grid.regions, dtype=np.int_)
         self._rest: _Rest | None = None
         self._before_add: tuple[str, Stored, NDArray[np.int32], tuple[State, ...]] | None = None
 
@@ -168,6 +172,7 @@ class ChangeDecider:
     def restart(self) -> None:
         """Forget the samples on trial, not the memory: the stream was interrupted."""
         self._window.clear()
+        self._settled_for[:] = 0
         self._rest = None
 
     def withdraw(self, state: str) -> None:
@@ -316,6 +321,9 @@ class ChangeDecider:
         groups = labelled.ravel().astype(np.int_)
         unsettled = np.unique(groups[active & ~still])
         eligible = self._watched & still & ~(active & np.isin(groups, unsettled))
+        # People who pass before a thing that stays must not hold it up for ever.
+        self._settled_for = np.where(still & (persisted > self.settings.threshold), self._settled_for + 1, 0)
+        eligible |= self._watched & still & (self._settled_for > _PATIENCE * len(self._window))
         novelty, changed, pending = 0.0, np.zeros_like(eligible), active.copy()
         for group in np.unique(groups[eligible]):  # 0 is the rest of the picture: never above the threshold
             members = eligible & (groups == group)
