@@ -25,7 +25,7 @@ MAPS = np.random.default_rng(0).uniform(0, 4, (2, 5, 14, 14)).astype(np.float32)
         ("gem", (MAPS.astype(np.float64) ** 3).mean((2, 3)) ** (1 / 3)),
     ],
 )
-def test_pooling_is_the_formula(way: str, expected: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_pooling_is_the_formula(way: str, expected: np.ndarray) -> None:
     got = pool(torch.from_numpy(MAPS), way).numpy()
     assert got.shape == (2, 1, 5)
     np.testing.assert_allclose(got[:, 0], expected, rtol=1e-5)

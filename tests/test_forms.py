@@ -80,7 +80,7 @@ def test_a_vgg_of_cifar_10_has_its_own_input_grids_and_fc_layers(
     torch.manual_seed(0)
     classifier, fc7_end = CIFAR[order]
     module: Any = nn.Module()
-    module.features, module.classifier = make_layers(cfgs[letter], batch_norm=norm), classifier()
+    module.features, module.classifier = make_layers(cfgs[letter], batch_norm=norm), classifier()  # type: ignore[no-untyped-call]
     path = tmp_path / "cifar.pth"
     torch.save(drawn(module), path)
     module.eval()
@@ -165,7 +165,7 @@ def test_a_file_that_says_what_cannot_be_is_refused(
     with pytest.raises(ValueError, match=says):
         form_of("vgg16", shapes, metadata)
     if metadata:  # and through a file
-        module = make_layers(cfgs["D"])[:23]  # type: ignore[index]
+        module = make_layers(cfgs["D"])[:23]
         path = tmp_path / "mine.safetensors"
         save_file({f"features.{key}": tensor for key, tensor in module.state_dict().items()}, path, metadata)
         with pytest.raises(WeightsInvalid, match="cannot be used as VGG16"):
@@ -193,7 +193,7 @@ def test_a_shipped_threshold_holds_only_for_what_it_was_measured_with() -> None:
         {"layer": "conv5_3"},
         {"network": "timm:resnet18", "layer": "layer4"},
     ):
-        assert shipped_threshold(dataclasses.replace(usual, **change)) is None  # type: ignore[arg-type]
+        assert shipped_threshold(dataclasses.replace(usual, **change)) is None
 
 
 def test_an_identity_written_before_it_had_all_its_fields_is_the_same() -> None:
