@@ -33,6 +33,9 @@ VIDEOS: dict[str, tuple[str, ...]] = {
     "cut-before-index.mp4": ("has no index (moov)", "Copy it again"),
     "sound.wav": ("has no video track", "expected a video"),
     "no-pictures": ("no pictures",),
+    "pipe.mp4": ("is a named pipe, expected a video file",),
+    "": ("a video's name is empty",),
+    "rtsp//u:hunter2@h/x": ("***@h/x: no such file",),
     "rtsp://127.0.0.1:9/cam": ("is a camera, not a file", "streamwatch watch"),
     "gopher://127.0.0.1/cam": ("gopher:// is not supported", "rtsp"),
 }
@@ -46,6 +49,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     (folder / "noise.mp4").write_bytes(random.Random(0).randbytes(50_000))
     (folder / "empty.mp4").touch()
     (folder / "no-pictures").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
     without_frames(folder / "no-frames.mp4")
     cut(write_video(folder / "cut-before-index.mp4", frames=50))
     sound(folder / "sound.wav")
@@ -61,7 +65,8 @@ def test_nothing_of_it_is_a_result(refused: Finished) -> None:
 
 @pytest.mark.parametrize("video", VIDEOS)
 def test_what_is_no_video_gets_one_message_that_says_why(refused: Finished, video: str) -> None:
-    (said,) = [line for line in refused.err.splitlines() if video in line]
+    (said,) = [line for line in refused.err.splitlines() if (video.rpartition("@")[2] or "name is empty") in line]
+    assert "hunter2" not in said
     assert said.startswith("streamwatch: ")
     for words in VIDEOS[video]:
         assert words in said
@@ -131,7 +136,8 @@ def test_a_photo_under_a_videos_name_is_one_picture_and_too_little_to_judge(tmp_
     assert finished.code == 0, finished.err
     (result,) = finished.documents
     assert (result["samples"], result["events"]) == (1, [])
-    assert "too few to judge" in result["warnings"][0]
+    assert "1 sample is too few to judge anything" in result["warnings"][0]
+    assert "or a longer video" in result["warnings"][0]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +200,8 @@ def clip(tmp_path: Path) -> Path:
         (["--config", "missing.yaml"], 2, ("missing.yaml",)),
         (["--out", "clip.mp4/found"], 5, ("clip.mp4/found", "choose another folder")),
         (["--out", "/proc/found"], 5, ("/proc/found", "choose another folder")),
-        (["--csv", "clip.mp4/events.csv"], 5, ("clip.mp4", "choose another folder")),
+        (["--csv", "clip.mp4/events.csv"], 5, ("there is no folder clip.mp4", "choose another")),
+        (["--csv", "not/there/events.csv"], 5, ("there is no folder not/there", "make it")),
         (["--csv", "."], 5, ("--csv", "is a folder", "expected the name of a file")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -209,6 +216,7 @@ def test_options_that_cannot_be_met_are_refused(
     # and there is nothing half-written
     assert not list(tmp_path.glob("**/*.part"))
     assert not list(tmp_path.glob("**/report.html"))
+    assert not (tmp_path / "not").exists()
 
 
 @pytest.mark.parametrize("arguments", [["scan"], ["scan", "clip.mp4", "--threshold", "much"], ["guard"], []])

@@ -8,9 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from streamwatch.clock import ManualClock
-from streamwatch.errors import SourceUnusable, UsageError
+from streamwatch.errors import SourceLost, SourceUnusable, UsageError
 from streamwatch.records import Frame
 from streamwatch.sampling import Sampler
 from streamwatch.sources import DecodeOption, Source, open_source
@@ -115,6 +116,43 @@ def test_a_stream_without_time_stamps_counts_frames(tmp_path: Path) -> None:
         # When / Then
         frames = list(open_source(str(path), every_s=2.0, decode=decode).frames())  # type: ignore[arg-type]
         assert [frame.pts_s for frame in frames] == pytest.approx(expected)
+
+
+def test_times_that_are_guessed_are_warned_of(tmp_path: Path) -> None:
+    # Given bare streams, which have no times, and a file that has them
+    bare = write_video(tmp_path / "clip.h264", frames=20, fps=10, container="h264")
+    pictures = write_video(tmp_path / "clip.mjpeg", frames=20, fps=10, container="mjpeg", codec="mjpeg")
+    timed = write_video(tmp_path / "clip.mp4", frames=20, fps=10)
+    for path, told in ((bare, True), (pictures, True), (timed, False)):
+        source = open_source(str(path), every_s=0.5)
+        assert list(source.frames())
+        # Then the former say so
+        assert ("the file holds no times: they are guessed at 25 frames per second" in source.warnings) is told
+
+
+def test_a_piece_of_music_with_a_cover_holds_sound_and_an_attached_picture(tmp_path: Path) -> None:
+    # Given sound with a cover
+    with av.open(str(tmp_path / "song.mp4"), "w") as output:
+        track = output.add_stream("aac", rate=8000)
+        cover = output.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        sound.sample_rate = 8000
+        output.mux(track.encode(sound))
+        output.mux(track.encode(None))
+        output.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1), format="rgb24")))
+        output.mux(cover.encode(None))
+    # When / Then
+    with pytest.raises(SourceUnusable, match=r"no video track \(it holds: attached picture, audio\)"):
+        list(open_source(str(tmp_path / "song.mp4"), every_s=1.0).frames())
+
+
+@pytest.mark.parametrize("url", ["https://nonexistent.invalid/x.mp4", "rtsp://u:hunter2@nonexistent.invalid/x"])
+def test_a_host_that_nobody_knows_is_named(url: str) -> None:
+    with pytest.raises(SourceLost, match=r"the host name nonexistent\.invalid cannot be found") as caught:
+        list(open_source(url, every_s=1.0).frames())
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

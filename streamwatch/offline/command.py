@@ -48,6 +48,10 @@ def scan_videos(options: argparse.Namespace) -> int:
     if options.csv:
         if options.csv.is_dir():
             raise OutputError(f"--csv {options.csv} is a folder, expected the name of a file to write")
+        if not options.csv.parent.is_dir():
+            raise OutputError(
+                f"--csv {options.csv}: there is no folder {options.csv.parent}; make it, or choose another"
+            )
         make_folder(options.csv.parent)
     # What is missing is said at once, not after the network was loaded and hours of other videos.
     missing = [error for error in map(missing_file, options.videos) if error is not None]

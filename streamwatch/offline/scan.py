@@ -104,9 +104,13 @@ def scan(
         warnings.append(str(samples.failure))
     if len(timeline) and not len(pipeline.memory):
         needed = options.change.confirm
-        warnings.append(
-            f"{len(timeline)} samples are too few to judge anything ({needed} must agree); choose a shorter --every"
-        )
+        if len(timeline) == 1:
+            told = "1 sample is too few"
+            advice = "choose a shorter --every, or a longer video"
+        else:
+            told = f"{len(timeline)} samples are too few"
+            advice = "choose a shorter --every"
+        warnings.append(f"{told} to judge anything ({needed} must agree); {advice}")
     if not pipeline.watched:
         warnings.append("masks, or the network's fit, leave nothing of the zones: no change can be found; change them")
     return ScanResult(

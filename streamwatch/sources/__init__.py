@@ -77,11 +77,13 @@ class Source(Protocol):
 
 def missing_file(url: str) -> SourceUnusable | None:
     """What is wrong where a path names nothing, seen without a video library; None where it may be opened."""
+    if not url.strip():
+        return SourceUnusable("a video's name is empty, expected a path or URL; is a variable of the shell not set?")
     if is_device(url) or scheme_of(url) not in {None, "file"}:
         return None
     path = local_path(url)
     try:
-        return None if path.exists() else SourceUnusable(f"{path}: no such file; check the path")
+        return None if path.exists() else SourceUnusable(f"{redact(str(path))}: no such file; check the path")
     except (OSError, ValueError):
         return None  # opening it says more
 

@@ -7,8 +7,10 @@ Build the error inside `except`, raise it after: an exception raised inside woul
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import av
 
@@ -40,6 +42,19 @@ def network_failure(error: BaseException, *, shown: str, doing: str, waited_s: f
     # FFmpeg's words for the error number, which hold no URL.
     reason = error.strerror if isinstance(error, (av.FFmpegError, OSError)) and error.strerror else "no reason given"
     return SourceLost(f"{shown} was lost while {doing} ({reason})")
+
+
+def unknown_host(url: str) -> str | None:
+    """The host that a URL names, if no address is known for it; asks the system's resolver."""
+    try:
+        host = urlsplit(url).hostname
+        if host:
+            socket.getaddrinfo(host, None)
+    except socket.gaierror:
+        return host
+    except ValueError:  # no URL, or a name that cannot be one
+        pass
+    return None
 
 
 def file_failure(path: Path) -> SourceUnusable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +10,22 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from streamwatch.clock import Clock
-from streamwatch.errors import SourceError, SourceUnusable, UsageError
+from streamwatch.errors import SourceError, SourceLost, SourceUnusable, UsageError
 from streamwatch.records import Frame
 from streamwatch.sources.base import BaseSource
 from streamwatch.sources.decoding import DecodeOption, DecodePolicy, key_intervals_fit
-from streamwatch.sources.failures import ends_early, file_failure, network_failure, open_failure
+from streamwatch.sources.failures import ends_early, file_failure, network_failure, open_failure, unknown_host
 from streamwatch.sources.reading import Reading
 from streamwatch.sources.timeline import Timeline
 from streamwatch.urls import is_live, local_path, redact, scheme_of, with_credentials
 
 _PEEK_S = 30.0
 _PEEK_PACKETS = 20_000
+_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS
 _PROBED_KEY = 2
 """The first one always stands alone."""
 
@@ -141,6 +143,9 @@ class StreamSource(BaseSource):
             self._notes.append(f"cut off: the file ends in the middle of its data, after {self.duration_s:.1f} s")
         elif reading.stopped_by is not None:
             self._notes.append(f"reading stopped at {self.duration_s:.1f} s: {reading.stopped_by}")
+        if container.format.flags & _NO_TIMES and reading.packets > 1:
+            rate = reading.timeline.frames_per_s
+            self._notes.append(f"the file holds no times: they are guessed at {rate:g} frames per second")
         if reading.damaged:
             self._notes.append(f"{reading.damaged} damaged packet{'s' if reading.damaged > 1 else ''} left out")
 
@@ -169,6 +174,11 @@ class StreamSource(BaseSource):
                     waited_s=self._clock.monotonic_s() - started_s,
                     timeout_s=self._timeouts_s[0],
                 )
+                # FFmpeg calls a name that it cannot resolve an input/output error, like much else.
+                if caught.errno == errno.EIO and (host := unknown_host(self._address)):
+                    error = SourceLost(
+                        f"{self._shown}: the host name {host} cannot be found; check it, and this machine's network"
+                    )
         raise error
 
     def _policy(self) -> DecodePolicy:
@@ -214,8 +224,12 @@ def _video_track(container: InputContainer, shown: str) -> VideoStream:
         if stream.codec_context is None:
             raise SourceUnusable(f"{shown}: its video codec is unknown to this build of FFmpeg; convert it to H.264")
         return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+    kinds = ", ".join(sorted({_kind(stream) for stream in container.streams})) or "nothing"
     raise SourceUnusable(f"{shown} has no video track (it holds: {kinds}), expected a video")
+
+
+def _kind(stream: Stream) -> str:
+    return "attached picture" if stream.disposition & Disposition.attached_pic else stream.type
 
 
 def _announced_s(container: InputContainer, stream: VideoStream) -> tuple[float | None, float]:

@@ -35,6 +35,11 @@ class Timeline:
         self.end_s = 0.0
         """With `begin_s`: from the first packet's picture to the end of the last one's, as far as packets were seen."""
 
+    @property
+    def frames_per_s(self) -> float:
+        """What is taken for the frame rate where stamps are missing."""
+        return 1 / self._spacing_s
+
     def packet_s(self, packet: av.Packet[VideoStream], *, arrival_s: float = 0.0) -> float:
         """The packet's time; near enough to rising in decoding order, and it never jumps."""
         # Key frames are compared with key frames by when they are shown; the others, out of order, by when they are
