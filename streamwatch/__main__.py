@@ -1,7 +1,5 @@
 """`python -m streamwatch`."""
 
-import sys
+from streamwatch.cli import run
 
-from streamwatch.cli import main
-
-sys.exit(main())
+run()
