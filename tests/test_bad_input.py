@@ -468,3 +468,28 @@ def remux(clip: Path, path: Path) -> None:
             if packet.dts is not None:
                 packet.stream = stream
                 output.mux(packet)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
+def test_a_watch_to_the_end_whose_events_nobody_took_does_not_end_well(tmp_path: Path) -> None:
+    # Given a yard with new states, and a standard output that is always full
+    clip = tmp_path / "yard.mp4"
+    small_yard(clip)
+    config = tmp_path / "site.yaml"
+    config.write_text(
+        "data_dir: data\nnetwork: lite0\nevents: {jsonl: '-'}\nmetrics: {listen: null}\n"
+        f"cameras: [{{name: yard, url: {clip}, every: 1s}}]\n"
+    )
+    # When it is watched to its end
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "streamwatch", "watch", "--stop-at-end", "--config", str(config)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+        )
+    # Then the exit code and the last line say that an event was not written
+    assert done.returncode == 5, done.stderr
+    assert "could not be written" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -90,6 +90,7 @@ class Service:
         self._busy_since_s: float | None = None
         self._epochs: dict[str, int] = {}
         self._failure: BaseException | None = None
+        self._unwritten: dict[str, OutputError] = {}
         identity = embedder.identity
         self.metrics.info.labels(identity.network, identity.layer, identity.weights_id).set(1)
         self._pipelines = {camera.name: self._pipeline(camera) for camera in config.cameras}
@@ -107,6 +108,7 @@ class Service:
             PortUnavailable: The metrics' port is taken.
             SourceError: No camera is left: each one is a file, and none could be read to its end; with `stop_at_end`,
                 any of them could not.
+            OutputError: With `stop_at_end`, a camera's last event could not be written.
         """
         listen = self._config.metrics.listen
         health = (
@@ -200,6 +202,9 @@ class Service:
         failed = [reader.failure for reader in self._readers.values() if reader.finished.is_set() and reader.failure]
         if failed and (stop_at_end or len(failed) == len(self._readers)) and not self._stop.is_set():
             raise failed[0]
+        if stop_at_end and self._unwritten:
+            camera, error = next(iter(self._unwritten.items()))
+            raise OutputError(f"{camera}: its last event could not be written: {error}; watch it again") from error
 
     def _work_guarded(self) -> None:
         try:
@@ -245,7 +250,10 @@ class Service:
         except OutputError as error:
             self.metrics.event_failures.labels(camera).inc()
             log.error("%s: %s; it is raised again while it is still new", camera, error)
+            self._unwritten[camera] = error
             return
+        if outcome.raised is not None:
+            self._unwritten.pop(camera, None)
         self._count(camera, pipeline, outcome)
         if outcome.memory_changed:
             self._save(camera, pipeline)
