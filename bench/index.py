@@ -52,7 +52,7 @@ class Waiting:
 
 def main() -> int:
     options = options_of(__doc__).parse_args()
-    count = 32 if options.quick else 256
+    count = 32 if options.quick else 128
     lite0 = load_embedder(network="lite0", layer="features", grid="layer", unit_length=False)
     outcome = Outcome(
         bench="index",
@@ -62,7 +62,7 @@ def main() -> int:
     )
     networks: tuple[tuple[str, Embedder, int], ...] = (
         ("lite0", lite0, count),
-        ("a network of 150 ms that leaves the cores alone", Waiting(lite0.identity), 16 if options.quick else 48),
+        ("a network of 150 ms that leaves the cores alone", Waiting(lite0.identity), 16 if options.quick else 24),
     )
     for width, height in SIZES:
         paths = pictures(count, width, height)
@@ -89,7 +89,7 @@ def main() -> int:
 
             say(f"{name}, {width}×{height}")
             taken = rounds_in_turn(
-                {"alone": alone, "indexed": indexed, "decoded": decoded}, rounds=1 if options.quick else 5
+                {"alone": alone, "indexed": indexed, "decoded": decoded}, rounds=1 if options.quick else 3
             )
             rates = {what: middle([used / value for value in values], digits=1) for what, values in taken.items()}
             outcome.rows.append(

@@ -118,7 +118,12 @@ def exact(outcome: Outcome, *, rows: int, rounds: int) -> None:
         method = name.rsplit(" ", 1)[0]
         found = positions.get(method, right)
         outcome.rows.append(
-            {"what": f"exact, {name} queries", "ms": value, "same as SciPy": bool((found == right).all())}
+            {
+                "what": f"exact, {name} quer{'y' if name.endswith(' 1') else 'ies'}",
+                "ms": value,
+                "CPU ms": cpu.get(name),
+                "same as SciPy": bool((found == right).all()),
+            }
         )
     ratio = {count: ms[f"FAISS flat {count}"] / ms[f"streamwatch {count}"] for count in (1, 50)}
     outcome.checks += [
