@@ -75,6 +75,8 @@ def test_jensenshannon_has_scipys_values_for_vectors_without_negative_numbers(da
     dimensions = data.draw(st.integers(1, 9))
     queries, gallery = (data.draw(arrays(np.float64, (3, dimensions), elements=positive)) for _ in range(2))
     got, wanted = pairwise("jensenshannon", queries, gallery), of_scipy("jensenshannon", queries, gallery)
+    # Of equal shares SciPy may take the root of a rounding error below 0; here their distance is 0.
+    wanted = np.where(np.isnan(wanted) & (got < 1e-7), 0.0, wanted)
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 

@@ -21,12 +21,12 @@ from streamwatch.offline.distances.fitting import Fitted
 from streamwatch.offline.distances.names import BOOLEAN, PRODUCTS
 
 _UNIT = 2.0**-24
-_SPREAD = 10.0
+_SPREAD = 8.0
 """λ in Higham & Mary 2019 (SIAM J. Sci. Comput. 41, theorem 2.4): a sum of n products in precision u is off by more
-than λ√n·u·Σ|xy| with a probability below 2n·exp(−λ²/2), which is nothing at 10. The bound n·u is never met."""
+than λ√n·u·Σ|xy| with a probability below 2n·exp(−λ²/2), below 1e-10 at 8. The bound n·u is never met."""
 
 _UNDEFINED = BOOLEAN | {"cosine", "correlation", "braycurtis", "jensenshannon"}
-"""Metrics that have no value for some vectors."""
+"""Metrics that have no value for some vectors: only for those whose number in `Side` is not above 0."""
 
 Heard = Callable[[int], None]
 Rows = Callable[[slice, Tensor], None]
@@ -101,10 +101,10 @@ def ranks_among(
         whole = _whole(metric, vectors, chunk) if 4 * metric.dimensions * pool <= block_bytes // 4 else None
         for part in blocks(len(queries), bytes_each=32 * metric.dimensions + 40 * pool, block_bytes=block_bytes // 2):
             x = side(metric, vectors[queries[part]], torch.float32)
-            block, longest = _keys_of(metric, x, vectors, whole, chunk)
+            block, longest, least = _keys_of(metric, x, vectors, whole, chunk)
             index = torch.from_numpy(queries[part])
             own = torch.arange(len(index))
-            if metric.name in _UNDEFINED:
+            if metric.name in _UNDEFINED and not least > 0:
                 block.nan_to_num_(nan=torch.inf, posinf=torch.inf)
             block[own, index] = torch.inf
             aim, slack = _aims(metric, x, longest, torch.from_numpy(exact[part]))
@@ -130,12 +130,12 @@ def _whole(metric: Fitted, vectors: NDArray[np.float32], chunk: int) -> Side:
 
 def _keys_of(
     metric: Fitted, x: Side, vectors: NDArray[np.float32], whole: Side | None, chunk: int
-) -> tuple[Tensor, float]:
-    """Keys of all the pool, and the largest of its sides' numbers."""
+) -> tuple[Tensor, float, float]:
+    """Keys of all the pool, and the largest and the least of its sides' numbers, the least being NaN if one is."""
     if whole is not None:
-        return keys(metric, x, whole), float(whole.numbers.nan_to_num(0.0).max())
+        return keys(metric, x, whole), float(whole.numbers.nan_to_num(0.0).max()), float(whole.numbers.min())
     block: Tensor | None = None
-    longest = 0.0
+    longest, least = 0.0, torch.inf
     for start in range(0, len(vectors), chunk):
         y = side(metric, vectors[start : start + chunk], torch.float32)
         some = keys(metric, x, y)
@@ -143,8 +143,9 @@ def _keys_of(
             block = some.new_empty((len(x.values), len(vectors)))
         block[:, start : start + chunk] = some
         longest = max(longest, float(y.numbers.nan_to_num(0.0).max()))
+        least = min(least, float(y.numbers.nan_to_num(0.0).min()))
     assert block is not None
-    return block, longest
+    return block, longest, least
 
 
 def _aims(metric: Fitted, x: Side, longest: float, exact: Tensor) -> tuple[Tensor, Tensor]:
