@@ -677,7 +677,7 @@ def test_people_who_keep_passing_a_new_thing_do_not_hold_up_its_event_for_ever()
 def test_the_state_before_is_the_one_that_the_new_one_grew_out_of() -> None:
     # Given a yard, then a truck in it, learned while people moved about elsewhere
     scene, watch = watching()
-    busy = [("busy " + str(number), block(10, 2, 2, 10)) for number in range(8)]
+    busy = [("busy " + str(number), block(10, 0, 4, 14)) for number in range(8)]
     watch.see(*(scene.look(TRUCK, somebody) for somebody in busy))
     # When a crate comes too
     watch.see(*(scene.look(TRUCK, CRATE) for _ in range(10)))
