@@ -40,6 +40,7 @@ class Waiting:
 
     def __init__(self, identity: EmbedderIdentity) -> None:
         self.identity = identity
+        self.batch_size = 4
 
     def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Zeros, after the time that a slow network takes; the pictures are taken as a network takes them."""
@@ -53,7 +54,7 @@ class Waiting:
 def main() -> int:
     options = options_of(__doc__).parse_args()
     count = 32 if options.quick else 128
-    lite0 = load_embedder(network="lite0", layer="features", grid="layer", unit_length=False)
+    lite0 = load_embedder(network="lite0", layer="features", pooling="mean", unit_length=False)
     outcome = Outcome(
         bench="index",
         claim="index goes at the embedder's own pace",

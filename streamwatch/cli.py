@@ -188,9 +188,7 @@ def _gallery_commands(commands: argparse._SubParsersAction[argparse.ArgumentPars
     index.add_argument("--network", metavar="NAME", help="auto, vgg16, vgg19 or lite0 (default: auto)")
     index.add_argument("--weights", metavar="NAME|FILE", help="weights by name, or a .safetensors or .pth file")
     index.add_argument("--layer", metavar="NAME", help="layer of the network (default: fc7 of VGG, features of lite0)")
-    index.add_argument(
-        "--pooling", metavar="NAME", help="mean, max, gem or flat over the layer's places (default: mean)"
-    )
+    index.add_argument("--pooling", metavar="NAME", help="mean, max, gem, rmac or flat (default: mean)")
     index.add_argument("--raw", action="store_true", help="leave the vectors' lengths as they are (default: length 1)")
     index.add_argument(
         "--fit", metavar="NAME", help="squash, crop or letterbox to the network's shape (default: squash)"

@@ -132,6 +132,20 @@ def decode_image(data: bytes) -> RGB:
     return _decode(data, "the image").rgb()
 
 
+def decode_small(data: bytes, *, side_px: int) -> tuple[RGB, int, int]:
+    """As `decode_image`, for a picture that is then scaled to `side_px` or less: a large JPEG is decoded to a half, a
+    quarter or an eighth, no side below `side_px`, in a fraction of the time.
+
+    Returns:
+        The pixels, and the whole upright picture's width and height.
+
+    Raises:
+        SourceUnusable: No image, a damaged one, or one of more than `MAX_PIXELS`.
+    """
+    picture, (width, height) = _decode_to(data, "the image", side_px=side_px)
+    return picture.rgb(), width, height
+
+
 def load_picture(path: Path | str) -> ArrayPicture:
     """An image file.
 
@@ -158,6 +172,11 @@ def load_picture(path: Path | str) -> ArrayPicture:
 
 
 def _decode(data: bytes, name: str) -> ArrayPicture:
+    return _decode_to(data, name)[0]
+
+
+def _decode_to(data: bytes, name: str, *, side_px: int | None = None) -> tuple[ArrayPicture, tuple[int, int]]:
+    """A picture, and its whole width and height as it stands upright."""
     try:
         with _open(data) as image:
             width, height = image.size
@@ -166,8 +185,12 @@ def _decode(data: bytes, name: str) -> ArrayPicture:
                     f"{name} has {width}×{height} pixels, images of up to {MAX_PIXELS:,} are read; scale it down"
                 )
             taken_at = _taken_at(image)
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            if side_px is not None:
+                image.draft(image.mode, (side_px, side_px))  # does nothing but for JPEG
             upright = ImageOps.exif_transpose(image)
-            return ArrayPicture(_to_rgb(upright), taken_at=taken_at)
+            picture = ArrayPicture(_to_rgb(upright), taken_at=taken_at)
+            return picture, (height, width) if turned else (width, height)
     except Image.DecompressionBombError:
         raise SourceUnusable(f"{name} has far more than {MAX_PIXELS:,} pixels, the most that is read") from None
     except UnidentifiedImageError:

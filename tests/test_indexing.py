@@ -21,7 +21,7 @@ from streamwatch.cli import main
 from streamwatch.embedding import EmbedderIdentity
 from streamwatch.errors import SourceUnusable, UsageError, WeightsInvalid
 from streamwatch.imaging import ArrayPicture, encode_jpeg
-from streamwatch.offline.features import POOLINGS, FeatureExtractor, windows_of
+from streamwatch.offline.features import FeatureExtractor, windows_of
 from streamwatch.offline.gallery import Gallery
 from streamwatch.offline.gallery_records import PixelBox
 from streamwatch.offline.indexing import index
@@ -31,6 +31,7 @@ from tests.pictures import random_picture
 from tests.running import COMMAND, environment, wait_for
 
 GRID = Grid(7, 7)
+"""Of the layer."""
 
 
 class MapEmbedder:
@@ -68,7 +69,7 @@ class MapEmbedder:
 
 
 def extractor(embedder: MapEmbedder | None = None, **options: object) -> FeatureExtractor:
-    return FeatureExtractor(embedder or MapEmbedder(), **{"pooling": "mean", "unit_length": False, **options})  # type: ignore[arg-type]
+    return FeatureExtractor(embedder or MapEmbedder(), **{"pooling": "flat", "unit_length": False, **options})  # type: ignore[arg-type]
 
 
 def write_photos(folder: Path, count: int, *, first: int = 0) -> list[Path]:
@@ -100,7 +101,7 @@ def test_every_picture_gets_its_own_vector(tmp_path: Path) -> None:
     opened = Gallery.open(tmp_path / "g")
     for row, vector in zip(opened.rows(range(75)), opened.load(), strict=True):
         number = int(Path(row.path).stem)
-        np.testing.assert_allclose(vector, (number % 250, 0, 90), atol=0.01)
+        np.testing.assert_allclose(vector.reshape(49, 3), [(number % 250, 0, 90)] * 49, atol=0.01)
         assert (row.width, row.height, row.box) == (32, 24, None)
     # And progress only went forward, to the end
     assert heard == sorted(heard)
@@ -402,9 +403,9 @@ def test_other_weights_of_the_same_network_are_refused_and_both_are_named(
         (["empty"], 3, "there are no images in empty"),
         (["photos", "--batch", "0"], 2, "--batch is 0"),
         (["photos", "--flush", "0"], 2, "--flush is 0"),
-        (["photos", "--pooling", "median"], 2, "expected one of mean, max, gem, flat"),
+        (["photos", "--pooling", "median"], 2, "expected one of mean, max, gem, rmac, flat"),
         (["photos", "--layer", "pooled", "--regional"], 2, "try --layer features"),
-        (["photos", "--pooling", "flat", "--regional"], 2, "cannot be flat"),
+        (["photos", "--pooling", "flat", "--regional"], 2, "regional vectors cannot be flat"),
         (["photos", "--network", "lite9"], 4, "lite9"),
         (["--ann"], 3, "does not exist; make one"),
     ],
@@ -430,7 +431,7 @@ def test_what_cannot_be_indexed_is_refused_in_one_message_and_leaves_nothing(
     assert not (tmp_path / "g").exists()
 
 
-def test_pooling_is_what_its_name_says() -> None:
+def test_pooling_over_windows_is_what_its_name_says() -> None:
     # Given raw regions
     raw = np.abs(np.random.default_rng(3).normal(size=(2, 49, 3))).astype(np.float32)
 
@@ -438,19 +439,40 @@ def test_pooling_is_what_its_name_says() -> None:
         def embed(self, pictures: Sequence[Picture]) -> NDArray[np.float32]:
             return raw
 
-    pooled = {name: extractor(Fixed(), pooling=name).extract([]).vectors for name in POOLINGS}
+    pooled = {name: extractor(Fixed(), pooling=name, scales=2).extract([]).vectors for name in ("mean", "max", "gem")}
     # Then each pooling gives its formula's value
     np.testing.assert_allclose(pooled["mean"], raw.mean(1), rtol=1e-5)
     np.testing.assert_allclose(pooled["max"], raw.max(1), rtol=1e-6)
     np.testing.assert_allclose(pooled["gem"], (raw.astype(np.float64) ** 3).mean(1) ** (1 / 3), rtol=1e-5)
-    np.testing.assert_array_equal(pooled["flat"], raw.reshape(2, -1))
+    np.testing.assert_array_equal(extractor(Fixed(), pooling="flat").extract([]).vectors, raw.reshape(2, -1))
     # And unit length scales vectors and windows alike
-    features = extractor(Fixed(), unit_length=True, scales=3).extract([])
+    features = extractor(Fixed(), pooling="mean", unit_length=True, scales=3).extract([])
     assert features.regions is not None
     np.testing.assert_allclose(np.linalg.norm(features.vectors, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(features.regions, axis=2), 1, rtol=1e-6)
     # And the first window is the whole
     np.testing.assert_allclose(features.regions[:, 0], features.vectors, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "gem", "rmac", "flat"])
+def test_every_pooling_of_a_real_network_makes_a_gallery_that_finds_its_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pooling: str
+) -> None:
+    # Given three pictures
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(3):
+        (photos / f"{seed}.jpg").write_bytes(encode_jpeg(random_picture(seed, width=1000, height=700).rgb()))
+    # When they are indexed with that pooling, and one of them searched for
+    gallery = str(tmp_path / "g")
+    assert main(["index", str(photos), "--gallery", gallery, "--network", "lite0", "--pooling", pooling]) == 0
+    capsys.readouterr()
+    assert main(["search", gallery, str(photos / "1.jpg"), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["results"][0]
+    # Then it is found, at no distance, and known in its whole size
+    assert (Path(first["path"]).name, first["distance"]) == ("1.jpg", pytest.approx(0, abs=1e-6))
+    row = Gallery.open(tmp_path / "g").rows([0])[0]
+    assert (row.width, row.height) == (1000, 700)
 
 
 def test_windows_of_every_scale_cover_the_grid_and_lie_in_it() -> None:

@@ -13,7 +13,8 @@ from streamwatch.errors import UsageError
 from streamwatch.offline.gallery_records import GalleryIdentity
 from streamwatch.records import Box, Grid, Picture
 
-POOLINGS = ("mean", "max", "gem", "flat")
+POOLINGS = ("mean", "max", "gem", "rmac", "flat")
+_OVER_WINDOWS = ("mean", "max", "gem")
 DEFAULT_SCALES = 3
 _GEM_FLOOR = 1e-6
 
@@ -22,6 +23,19 @@ RETRIEVAL_LAYERS = {"lite0": "features", "vgg16": "fc7", "vgg19": "fc7"}
 
 REGIONAL_LAYERS = {"lite0": "features", "vgg16": "conv5_3", "vgg19": "conv5_4"}
 """… where regional vectors are asked for as well: fully connected layers have no regions."""
+
+
+def embedder_pooling(pooling: str, scales: int) -> str:
+    """What the embedder is to be loaded with: it pools by itself unless regions are wanted too.
+
+    Raises:
+        UsageError: No such pooling, or not over windows.
+    """
+    if pooling not in POOLINGS:
+        raise UsageError(f"--pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
+    if scales and pooling not in _OVER_WINDOWS:
+        raise UsageError(f"regional vectors cannot be {pooling}; use {', '.join(_OVER_WINDOWS)}")
+    return "layer" if scales or pooling == "flat" else pooling
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,9 @@ class FeatureExtractor:
         """Check that pooling and layer go together.
 
         Args:
-            embedder: Loaded with `grid="layer"` and `unit_length=False`.
-            pooling: `mean`, `max`, `gem` (Radenović et al. 2018, equation 3, exponent 3) over a layer's regions, or
-                `flat`: the regions one after the other.
+            embedder: Loaded with `pooling=embedder_pooling(pooling, scales)` and `unit_length=False`.
+            pooling: `mean`, `max`, `gem` or `rmac` over all places of the layer (see `embedding.pooling`), or `flat`:
+                its regions one after the other. With windows, places are the layer's regions.
             unit_length: Scale each vector to length 1; one of zeros stays.
             scales: Also give vectors of windows of so many scales (see `windows_of`); 0 for none.
             half: Only noted in the identity: how a gallery stores the vectors.
@@ -54,16 +68,14 @@ class FeatureExtractor:
         """
         seen = embedder.identity
         assert not seen.unit_length
-        if pooling not in POOLINGS:
-            raise UsageError(f"--pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}")
+        assert seen.pooling == embedder_pooling(pooling, scales)
         if scales and seen.grid.regions == 1:
             raise UsageError(
                 f"regional vectors need a layer with regions, and {seen.layer} of {seen.network} is one vector a "
                 f"picture; try --layer {REGIONAL_LAYERS.get(seen.network, 'of a convolution')}"
             )
-        if scales and pooling == "flat":
-            raise UsageError("windows differ in size, so regional vectors cannot be flat; use mean, max or gem")
         self._embedder, self._pooling, self._unit = embedder, pooling, unit_length
+        self._pooled = seen.pooling != "layer"
         self._windows = windows_of(seen.grid, scales)
         self.identity = GalleryIdentity(
             network=seen.network,
@@ -74,6 +86,7 @@ class FeatureExtractor:
             unit_length=unit_length,
             dimensions=seen.dimensions * (seen.grid.regions if pooling == "flat" else 1),
             grid=seen.grid,
+            input_px=seen.input_px,
             scales=scales,
             windows=len(self._windows),
             half=half,
@@ -83,7 +96,7 @@ class FeatureExtractor:
         """Vectors of a batch. Raises what the embedder raises."""
         raw = self._embedder.embed(pictures)
         grid, scaled = self.identity.grid, _unit if self._unit else _as_is
-        if self._pooling == "flat":
+        if self._pooling == "flat" or self._pooled:
             return Features(scaled(raw.reshape(len(raw), -1)), None)
         maps = raw.reshape(len(raw), grid.rows, grid.columns, raw.shape[2])
         vectors = scaled(_pool(maps, self._pooling))

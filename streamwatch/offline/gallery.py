@@ -233,7 +233,7 @@ class Gallery:
                 name="vector_idx",
                 metric="L2",
                 replace=True,
-                num_partitions=max(1, min(4096, round(rows**0.5))),
+                num_partitions=min(4096, round(rows**0.5), rows // 256),  # fewer than 256 rows each teach nothing
                 num_sub_vectors=_sub_vectors(self.identity.dimensions),
             )
 

@@ -15,7 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streamwatch.embedding import load_embedder
 from streamwatch.embedding.choose import choose_network
 from streamwatch.errors import SourceUnusable, UsageError, WeightsMismatch
-from streamwatch.offline.features import DEFAULT_SCALES, REGIONAL_LAYERS, RETRIEVAL_LAYERS, FeatureExtractor
+from streamwatch.offline.features import (
+    DEFAULT_SCALES,
+    REGIONAL_LAYERS,
+    RETRIEVAL_LAYERS,
+    FeatureExtractor,
+    embedder_pooling,
+)
 from streamwatch.offline.gallery import Gallery
 from streamwatch.offline.indexing import IndexSummary, index
 from streamwatch.offline.output import printable
@@ -106,21 +112,22 @@ def _new_extractor(options: argparse.Namespace, errors: Console) -> FeatureExtra
     if options.network in (None, "auto"):
         errors.print(f"network {choice.reason}", markup=False, highlight=False, soft_wrap=True)
     layers = REGIONAL_LAYERS if options.regional else RETRIEVAL_LAYERS
+    pooling, scales = options.pooling or "mean", DEFAULT_SCALES if options.regional else 0
     embedder = load_embedder(
         network=choice.network,
         weights=choice.weights,
         layer=options.layer or layers.get(choice.network),
         device=options.device,
         fit=options.fit or "squash",
-        grid="layer",
+        pooling=embedder_pooling(pooling, scales),
         unit_length=False,
         batch_size=options.batch,
     )
     return FeatureExtractor(
         embedder,
-        pooling=options.pooling or "mean",
+        pooling=pooling,
         unit_length=not options.raw,
-        scales=DEFAULT_SCALES if options.regional else 0,
+        scales=scales,
         half=bool(options.half),
     )
 
@@ -162,7 +169,7 @@ def extractor_of(gallery: Gallery, weights: str | None, device: str, *, batch: i
         layer=identity.layer,
         device=device,
         fit=identity.fit,
-        grid="layer",
+        pooling=embedder_pooling(identity.pooling, identity.scales),
         unit_length=False,
         batch_size=batch,
     )

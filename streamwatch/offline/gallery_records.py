@@ -40,6 +40,9 @@ class GalleryIdentity:
     grid: Grid
     """The layer's regions, which pooling made one vector of."""
 
+    input_px: int = 224
+    """Width and height of the network's input."""
+
     scales: int = 0
     """Regional vectors: windows of so many scales, 0 for none."""
 

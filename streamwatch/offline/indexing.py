@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamwatch.embedding.fitting import fit_picture
-from streamwatch.embedding.networks import network
 from streamwatch.errors import SourceUnusable, StreamwatchError
-from streamwatch.imaging import MAX_FILE_BYTES, ArrayPicture, decode_image
+from streamwatch.imaging import MAX_FILE_BYTES, ArrayPicture, decode_image, decode_small
 from streamwatch.offline.features import FeatureExtractor
 from streamwatch.offline.gallery import Gallery
 from streamwatch.offline.gallery_records import GalleryRow, PixelBox, row_id
@@ -28,6 +27,9 @@ from streamwatch.records import RGB, Picture
 
 _CHUNK = 16
 """Pictures handed to the embedder at once, at least."""
+
+_SCALE_FROM = 2
+"""A whole JPEG need not be decoded larger than this many times the network's input: area averaging has enough left."""
 
 _AHEAD = 4
 """Chunks that may wait, decoded and resized, for the network."""
@@ -127,16 +129,16 @@ def index(
     return summary
 
 
-def load_query(path: Path, box: PixelBox | None) -> tuple[ArrayPicture, str]:
-    """A picture or its crop, and its file's content hash.
+def load_query(path: Path, box: PixelBox | None, *, size_px: int) -> tuple[ArrayPicture, str]:
+    """A picture or its crop, decoded as `index` does for a network's input of `size_px`; and its file's content hash.
 
     Raises:
         SourceUnusable: It cannot be read, or the box does not lie in it.
     """
     data = _bytes(path)
     try:
-        pixels = decode_image(data)
-        return ArrayPicture(pixels if box is None else crop(pixels, box)), _hash(data)
+        whole = decode_small(data, side_px=_SCALE_FROM * size_px)[0] if box is None else decode_image(data)
+        return ArrayPicture(whole if box is None else crop(whole, box)), _hash(data)
     except SourceUnusable as error:
         raise SourceUnusable(f"{path}: {error}") from None
 
@@ -155,7 +157,7 @@ class _Reader:
     """Reads a file and makes its picture, or crops, as large as the network's input. Any thread."""
 
     def __init__(self, extractor: FeatureExtractor, ids: frozenset[str]) -> None:
-        self._fit, self._size_px = extractor.identity.fit, network(extractor.identity.network).input_px
+        self._fit, self._size_px = extractor.identity.fit, extractor.identity.input_px
         self._ids = ids
 
     def read(self, items: tuple[Item, ...]) -> _Part:
@@ -167,7 +169,11 @@ class _Reader:
             known = len(items) - len(wanted)
             if not wanted:
                 return _Part(asked=len(items), known=known)
-            pixels = decode_image(data)
+            if wanted == [None]:
+                pixels, width, height = decode_small(data, side_px=_SCALE_FROM * self._size_px)
+            else:
+                pixels = decode_image(data)
+                height, width = pixels.shape[:2]
         except StreamwatchError as error:
             return _Part(asked=len(items), problems=(Problem(str(path), str(error)),) * len(items))
         except MemoryError:
@@ -175,9 +181,7 @@ class _Reader:
         del data
         pictures, problems = [], []
         for box in wanted:
-            row = GalleryRow(
-                content_hash=digest, path=str(path), width=pixels.shape[1], height=pixels.shape[0], box=box
-            )
+            row = GalleryRow(content_hash=digest, path=str(path), width=width, height=height, box=box)
             try:
                 pictures.append((row, self._fitted(pixels if box is None else crop(pixels, box))))
             except SourceUnusable as error:

@@ -54,7 +54,7 @@ def search_gallery(options: argparse.Namespace) -> int:
         gallery.load(regional=True)  # says what to do
     if not len(gallery):
         raise UsageError(f"{options.gallery} is empty; add pictures with `streamwatch index`")
-    queries, failure = _load_queries(options.queries, box, errors)
+    queries, failure = _load_queries(options.queries, box, errors, size_px=gallery.identity.input_px)
     if not queries:
         return failure
     extractor = extractor_of(gallery, options.weights, options.device)
@@ -97,13 +97,13 @@ def _metric(options: argparse.Namespace) -> str:
 
 
 def _load_queries(
-    names: Sequence[Path], box: PixelBox | None, errors: Console
+    names: Sequence[Path], box: PixelBox | None, errors: Console, *, size_px: int
 ) -> tuple[list[tuple[Path, Any, str]], int]:
     queries, failure = [], 0
     for path in names:
         try:
             for each in find_images([path]) if path.is_dir() else [path]:
-                picture, digest = load_query(each, box)
+                picture, digest = load_query(each, box, size_px=size_px)
                 queries.append((each, picture, digest))
         except StreamwatchError as error:
             errors.print(f"streamwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
