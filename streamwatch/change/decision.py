@@ -354,8 +354,8 @@ class ChangeDecider:
 
     def _totals(self, regions: NDArray[np.bool_]) -> NDArray[np.float32]:
         """How far the newest sample lies from each state in these regions, shape (states,)."""
-        # A state that knows little must not seem near for that, nor far: what it does not know is as far as the farthest
-        # of those that do.
+        # A state that knows little must not seem near for that, nor far: what it does not know is as far as from the
+        # farthest that does.
         finite = np.isfinite(self._distances)
         farthest = np.where(finite, self._distances, 0).max(axis=0)
         totals: NDArray[np.float32] = np.where(finite, self._distances, farthest)[:, regions].sum(axis=1)
