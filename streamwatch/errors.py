@@ -1,22 +1,22 @@
 """Everything that streamwatch raises on purpose. A message says what was got, what was expected and what to do next.
 
-    StreamwatchError                 exit code
-    ├── UsageError                   2   options that do not go together
-    ├── ConfigError                  2   the YAML file: syntax, unknown key, value out of range
-    ├── SourceError                  3   a camera, file or folder
-    │   ├── SourceLost                   reopening may help (camera rebooted, network gone)
-    │   │   └── SourceTimeout            … it went silent
-    │   └── SourceUnusable               reopening cannot help (no such file, no video in it)
-    │       └── SourceUnauthorized       … the camera refused the password
-    ├── WeightsError                 4   networks and weights files
-    │   ├── UnknownNetwork, UnknownLayer
-    │   ├── WeightsMissing               not at hand and not to be downloaded
-    │   ├── WeightsHashMismatch          not the bytes that were expected
-    │   ├── WeightsInvalid               wrong tensors, or a pickle that is more than tensors
-    │   └── WeightsMismatch              memory or gallery written with other weights
-    ├── OutputError                  5   a folder or file that cannot be written
-    ├── PortUnavailable              5   the metrics port
-    └── MissingLibrary               6   a shared library or package that the machine lacks
+StreamwatchError                 exit code
+├── UsageError                   2   options that do not go together
+├── ConfigError                  2   the YAML file: syntax, unknown key, value out of range
+├── SourceError                  3   a camera, file or folder
+│   ├── SourceLost                   reopening may help (camera rebooted, network gone)
+│   │   └── SourceTimeout            … it went silent
+│   └── SourceUnusable               reopening cannot help (no such file, no video in it)
+│       └── SourceUnauthorized       … the camera refused the password
+├── WeightsError                 4   networks and weights files
+│   ├── UnknownNetwork, UnknownLayer
+│   ├── WeightsMissing               not at hand and not to be downloaded
+│   ├── WeightsHashMismatch          not the bytes that were expected
+│   ├── WeightsInvalid               wrong tensors, or a pickle that is more than tensors
+│   └── WeightsMismatch              memory or gallery written with other weights
+├── OutputError                  5   a folder or file that cannot be written
+├── PortUnavailable              5   the metrics port
+└── MissingLibrary               6   a shared library or package that the machine lacks
 """
 
 from __future__ import annotations
