@@ -44,7 +44,7 @@ from streamwatch.sampling import Sampler
 from streamwatch.simulation import LastingObject, YardScene, random_scenario, write_clip
 from streamwatch.sources import open_source
 
-FIRST_SEED = 1000
+FIRST_SEED = 3000
 WIDTH, HEIGHT, FPS = 960, 540, 5.0
 GREY = (320, 180)
 LATEST_S, COOLDOWN_S, CONFIRM = 15.0, 10.0, 6
