@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SURE = 8.0
-"""An error is beyond its bound with a probability of 2·exp(−_SURE²/2), 3 in 10¹⁴, for one query and one vector."""
+_SURE = 7.0
+"""An error is beyond its bound with a probability of 2·exp(−_SURE²/2), 5 in 10¹¹, for one query and one vector."""
 
 _ROWS = 4096
 

@@ -20,8 +20,8 @@ PRODUCT_METRICS = ("sqeuclidean", "euclidean", "cosine")
 _SPARE = 16
 """Candidates beyond those asked for."""
 
-_SPARE_OF_CODES = 30
-_SPARE_LAST = 6
+_SPARE_OF_CODES = 24
+_SPARE_LAST = 2
 _TOO_NEAR = 2000
 """Candidates by codes, of one query, past which single precision is the shorter way."""
 
@@ -177,7 +177,7 @@ class ExactSearch:
         if self._windows == 1 and metric != "cosine" and len(positions) > top + _SPARE_LAST:
             # Single precision differences, off by a part in a million at most, leave few for double precision. NumPy:
             # so little work is done before torch's threads have met.
-            apart = self._all.numpy()[positions.numpy()]
+            apart = np.take(self._all.numpy(), positions.numpy(), axis=0, mode="clip")  # clip: nothing to check
             apart -= query.numpy()
             rough = np.einsum("ij,ij->i", apart, apart)
             order = np.argpartition(rough, top + _SPARE_LAST)[: top + _SPARE_LAST]
