@@ -65,7 +65,11 @@ def exact(outcome: Outcome, *, rows: int, rounds: int) -> None:
     outcome.settings.update(rows=rows, dimensions=DIMENSIONS, top=TOP, cores=len(os.sched_getaffinity(0)))
     load_time(outcome, stored, rounds=rounds)
 
-    import faiss
+    try:
+        import faiss
+    except ImportError:
+        outcome.notes.append("FAISS is not installed, so nothing was compared: pip install 'streamwatch[bench]'")
+        return
     from scipy.spatial.distance import cdist
 
     ours = ExactSearch(stored)
