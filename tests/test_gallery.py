@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from streamwatch.cli import main
 from streamwatch.errors import OutputError, SourceUnusable, UsageError, WeightsMismatch
 from streamwatch.offline.gallery import ANN_LEAST_ROWS, Gallery
 from streamwatch.offline.gallery_records import GalleryIdentity, GalleryRow, PixelBox
@@ -246,3 +247,21 @@ def test_the_approximate_index_finds_nearly_what_exact_search_finds_and_sees_lat
     # And nearly all of the nearest are found, the late row too
     assert hits / 200 >= 0.95
     assert opened.ann_search(late[0], top=1, probes=1, refine=1)[0][0].path == f"/photos/{count}.jpg"
+
+
+def test_without_pylance_the_message_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a machine without pylance
+    monkeypatch.setitem(sys.modules, "lance", None)
+    (tmp_path / "photos").mkdir()
+    # When a gallery is made or searched
+    for command in (
+        ["index", str(tmp_path / "photos"), "--gallery", str(tmp_path / "g")],
+        ["search", str(tmp_path / "g"), "a.jpg"],
+    ):
+        code = main(command)
+        # Then the extra is named, and nothing is left behind
+        assert code == 6
+        assert "pip install 'streamwatch[gallery]'" in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()

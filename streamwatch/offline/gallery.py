@@ -66,7 +66,7 @@ class Gallery:
         document = {"format": FORMAT, "identity": asdict(identity), "weights": weights}
         schema = _schema(identity).with_metadata({_KEY: json.dumps(document).encode()})
         with _written(path):
-            dataset = _lance().write_dataset(
+            dataset = load_lance().write_dataset(
                 schema.empty_table(), str(path), mode="create", data_storage_version=_STORAGE
             )
         return cls(path, dataset, identity, weights)
@@ -79,7 +79,7 @@ class Gallery:
             SourceUnusable: There is none, or it is damaged or of a later version.
             MissingLibrary: pylance is not installed.
         """
-        lance = _lance()
+        lance = load_lance()
         if not cls.exists(path):
             what = "is no gallery" if path.exists() else "does not exist"
             raise SourceUnusable(f"{path} {what}; make one with `streamwatch index FOLDER --gallery {path}`")
@@ -115,7 +115,7 @@ class Gallery:
                 raise OutputError(
                     f"another `streamwatch index` is writing {self.path}; wait until it is done"
                 ) from None
-            self._dataset = _lance().dataset(str(self.path))
+            self._dataset = load_lance().dataset(str(self.path))
             yield
 
     def rows_of(self, content_hash: str) -> int:
@@ -163,7 +163,7 @@ class Gallery:
             columns.append(pa.FixedSizeListArray.from_arrays(pa.array(flat), identity.windows * identity.dimensions))
         with _written(self.path):
             table = pa.Table.from_arrays(columns, schema=schema)
-            self._dataset = _lance().write_dataset(table, self._dataset, mode="append")
+            self._dataset = load_lance().write_dataset(table, self._dataset, mode="append")
 
     def tidy(self) -> None:
         """Put many small files together, and remove what nobody has read for a while."""
@@ -171,7 +171,7 @@ class Gallery:
             small = [f for f in self._dataset.get_fragments() if f.count_rows() < _FEW_ROWS]
             if len(small) >= _MANY_FRAGMENTS:
                 self._dataset.optimize.compact_files()
-                self._dataset = _lance().dataset(str(self.path))
+                self._dataset = load_lance().dataset(str(self.path))
                 self._dataset.cleanup_old_versions(older_than=_READERS_TIME)
 
     def load(self, *, regional: bool = False) -> NDArray[np.float32] | NDArray[np.float16]:
@@ -310,7 +310,12 @@ def _storable(path: str) -> str:
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _lance() -> Any:
+def load_lance() -> Any:
+    """The lance module.
+
+    Raises:
+        MissingLibrary: pylance is not installed.
+    """
     try:
         import lance
     except ImportError as error:

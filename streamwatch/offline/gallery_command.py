@@ -22,7 +22,7 @@ from streamwatch.offline.features import (
     FeatureExtractor,
     embedder_pooling,
 )
-from streamwatch.offline.gallery import Gallery
+from streamwatch.offline.gallery import Gallery, load_lance
 from streamwatch.offline.indexing import IndexSummary, index
 from streamwatch.offline.output import printable
 from streamwatch.offline.picture_lists import Item, Problem, find_images, read_boxes
@@ -44,6 +44,7 @@ def index_folders(options: argparse.Namespace) -> int:
     for name, value in (("--batch", options.batch), ("--flush", options.flush)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}, expected at least 1")
+    load_lance()  # rather now than after all else
     # Sorting keeps crops of a file that is also in a folder beside it: it is then decoded once.
     items, problems = read_boxes(options.boxes) if options.boxes else ([], [])
     paths = find_images(options.folders)
