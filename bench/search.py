@@ -223,9 +223,9 @@ def identity(dimensions: int, *, half: bool) -> GalleryIdentity:
 
 
 def features_like(rows: int, rng: np.random.Generator, *, centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit vectors spread as pooled Lite0 features of photos are.
+    """Unit vectors spread somewhat as pooled features of photos are.
 
-    Measured on 900 photos of ten classes: the eigenvalues of the covariance fall as i to the power of −0.9 for the
+    The constants were chosen, not measured: the eigenvalues of the covariance fall as i to the power of −0.9 for the
     first 300 and then faster, and about half of the variance lies between kinds of pictures.
     """
     spectrum = spectrum_of(centres.shape[1])
