@@ -77,6 +77,11 @@ class CameraPipeline:
         self._withdrawn: str | None = None
         """The state taken back with the last sample; the same change, raised again, has the same id."""
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the memory is to outlive a restart: remembered states are, recent frames are not."""
+        return self._settings.remember == "states"
+
     def restart(self) -> None:
         """The stream was interrupted: samples from before and after must not confirm each other."""
         self._decider.restart()
@@ -147,10 +152,9 @@ class CameraPipeline:
         return withdrawn or self._new_id()
 
     def _keep(self, frame: Frame, judgement: Judgement, learned: str) -> Outcome:
-        lasting = self._settings.remember == "states"
         raised = None
         if judgement.change is None:
-            (self._pictures.keep if lasting else self._pictures.hold)(learned, frame.picture)
+            (self._pictures.keep if self.lasting else self._pictures.hold)(learned, frame.picture)
         else:
             change = judgement.change
             raised = Raised(
@@ -171,4 +175,4 @@ class CameraPipeline:
             )
         if judgement.forgotten is not None:
             self._pictures.forget(judgement.forgotten)
-        return Outcome(judgement=judgement, raised=raised, memory_changed=lasting)
+        return Outcome(judgement=judgement, raised=raised, memory_changed=self.lasting)

@@ -292,17 +292,13 @@ class Service:
             self.metrics.events.labels(camera).inc()
 
     def _save(self, camera: str, pipeline: CameraPipeline) -> None:
-        if self._settings_of(camera).remember != "states" or not len(pipeline.memory):
+        if not pipeline.lasting or not len(pipeline.memory):
             return
         try:
             self._store.save_memory(camera, pipeline.memory, identity=self._embedder.identity)
         except OutputError as error:
             # The event is safe; at worst the same state is announced again after a restart.
             log.error("%s: %s; the memory is saved with the next change", camera, error)
-
-    def _settings_of(self, camera: str) -> Any:
-        own = next(entry for entry in self._config.cameras if entry.name == camera)
-        return own.change_settings(self._config.change)
 
     def _pipeline(self, camera: CameraConfig) -> CameraPipeline:
         change = camera.change_settings(self._config.change)

@@ -54,7 +54,8 @@ def scan_videos(options: argparse.Namespace) -> int:
             )
         make_folder(options.csv.parent)
     # What is missing is said at once, not after the network was loaded and hours of other videos.
-    missing = [error for error in map(missing_file, options.videos) if error is not None]
+    looked_for = [(video, missing_file(video)) for video in options.videos]
+    missing = [error for _, error in looked_for if error is not None]
     for error in missing:
         _complain(error, errors)
     failure = missing[0].exit_code if missing else 0
@@ -63,8 +64,8 @@ def scan_videos(options: argparse.Namespace) -> int:
     embedder = _embedder(options, config, change, errors)
 
     results: list[ScanResult] = []
-    for number, video in enumerate(options.videos, 1):
-        if missing_file(video):
+    for number, (video, absent) in enumerate(looked_for, 1):
+        if absent is not None:
             continue
         scan_options = ScanOptions(
             change=change,

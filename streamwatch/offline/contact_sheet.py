@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
@@ -18,12 +16,11 @@ from streamwatch import __version__
 from streamwatch.errors import SourceUnusable
 from streamwatch.events.files import write_whole
 from streamwatch.imaging import load_picture
-from streamwatch.offline import output
+from streamwatch.offline import output, pages
 from streamwatch.offline.annotate import AMBER
 from streamwatch.offline.gallery_records import GalleryIdentity, GalleryRow, PixelBox
 from streamwatch.records import Box
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH_PX = 360
 _JPEG_QUALITY = 82
 _BLUE = (60, 150, 255)
@@ -80,24 +77,15 @@ def write_contact_sheet(
     Raises:
         OutputError: The file cannot be written.
     """
-    css = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("scan_report.css", "contact_sheet.css"))
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(short=output.short_number, safe_text=output.printable)
+    css = pages.style_sheet("scan_report.css", "contact_sheet.css")
+    environment = pages.environment()
+    environment.filters["short"] = output.short_number
     page = environment.get_template("contact_sheet.html.j2").render(
         answers=answers,
         about=about,
         generated_at=generated_at,
-        count_of=output.count_of,
         css=Markup(css),
-        csp=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        csp=pages.content_security_policy(css),
         draw=_drawn,
         version=__version__,
     )

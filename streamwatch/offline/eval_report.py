@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 from PIL import Image
 
@@ -18,14 +16,14 @@ from streamwatch import __version__
 from streamwatch.errors import SourceUnusable
 from streamwatch.events.files import write_whole
 from streamwatch.imaging import load_picture
+from streamwatch.offline import pages
 from streamwatch.offline.eval_output import Cell, Features, best_cell, notes
 from streamwatch.offline.evaluation import Evaluation, Settings
 from streamwatch.offline.heatmap import Bounds, heat_map_svg, regions
-from streamwatch.offline.output import count_of, printable
+from streamwatch.offline.output import count_of
 from streamwatch.offline.retrieval import CUTS
 from streamwatch.offline.triplets import Triplets
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _THUMB_PX = 220
 _ROLES = ("query", "p+", "p−")
 
@@ -96,14 +94,15 @@ def write_eval_report(
         for features in dict.fromkeys(cell.features for cell in cells)
     ]
     by_accuracy = sorted(done, key=lambda cell: -_evaluation(cell).accuracy)
-    css = (_TEMPLATES / "eval_report.css").read_text(encoding="utf-8")
+    css = pages.style_sheet("eval_report.css")
     queries = len(set(triplets.index[:, 0].tolist()))
     kinds = (
         ""
         if triplets.classes is None
         else f", {count_of(len(set(triplets.classes)), 'class').replace('classs', 'classes')}"
     )
-    page = _template().render(
+    template = pages.environment().get_template("eval_report.html.j2")
+    page = template.render(
         title="Triplet evaluation",
         lead=f"{count_of(len(triplets), 'triplet')} of {count_of(len(triplets.images), 'image')}, "
         f"{queries:,} different queries{kinds}",
@@ -121,28 +120,10 @@ def write_eval_report(
         generated_at=generated_at,
         source=str(triplets.source),
         css=Markup(css),
-        csp=_policy(css),
+        csp=pages.content_security_policy(css),
         version=__version__,
     )
     write_whole(path, page.encode("utf-8", "backslashreplace"))
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["safe_text"] = printable
-    environment.globals["count_of"] = count_of
-    return environment.get_template("eval_report.html.j2")
-
-
-def _policy(css: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _evaluation(cell: Cell) -> Evaluation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import math
 import os
@@ -23,7 +22,7 @@ from PIL import Image
 
 from streamwatch import __version__
 from streamwatch.errors import OutputError
-from streamwatch.offline import output
+from streamwatch.offline import output, pages
 from streamwatch.offline.annotate import draw_regions
 from streamwatch.offline.result import ScanEvent, ScanResult
 from streamwatch.offline.timeline import COLUMNS, Tick, choose_scale, line_path, time_ticks
@@ -31,7 +30,6 @@ from streamwatch.offline.timeline import COLUMNS, Tick, choose_scale, line_path,
 Truth = tuple[float, float, str]
 """Start and end in seconds of the video, and what was to be seen."""
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _JPEG_QUALITY = 85
 _WIDTHS_PX = ((40, 960), (150, 640))  # up to so many events: so wide. A page of 500 MB helps nobody
 _WIDTH_BEYOND_PX = 400
@@ -115,7 +113,7 @@ def write_report(
     path = Path(path)
     events = sum(len(result.events) for result in results)
     width_px = next((width for most, width in _WIDTHS_PX if events <= most), _WIDTH_BEYOND_PX)
-    css = (_TEMPLATES / "scan_report.css").read_text(encoding="utf-8")
+    css = pages.style_sheet("scan_report.css")
     pieces = _template().generate(
         title=output.printable(title),
         generated_at=generated_at,
@@ -123,7 +121,7 @@ def write_report(
         events=events,
         total_s=math.fsum(result.duration_s for result in results if math.isfinite(result.duration_s)),
         css=Markup(css),
-        csp=_content_security_policy(css),
+        csp=pages.content_security_policy(css),
         pictures=partial(_pictures, width_px=width_px),
         version=__version__,
     )
@@ -138,34 +136,20 @@ def write_report(
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = pages.environment()
     environment.filters.update(
         clock=output.clock_time,
         short=output.short_number,
         times=output.times_threshold,
         where=output.where,
-        safe_text=output.printable,
         percent=_percent,
     )
-    environment.globals.update(decode_words=output.decode_words, count_of=output.count_of)
+    environment.globals["decode_words"] = output.decode_words
     return environment.get_template("scan_report.html.j2")
 
 
 def _percent(fraction: float) -> str:
     return f"{fraction * 100:.5g}%"
-
-
-def _content_security_policy(css: str) -> str:
-    # The one style sheet is named by its hash: neither a style nor a script that got in by a name would be obeyed.
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _video(result: ScanResult, truth: Sequence[Truth]) -> _Video:
