@@ -6,7 +6,7 @@ VENV ?= .venv
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults bench venv clean
+.PHONY: help demo test lint faults soak usb bench venv clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -16,7 +16,7 @@ demo: $(VENV)/.demo ## A simulated yard, watched: prints its events and names th
 	$(VENV)/bin/streamwatch demo
 
 test: lint ## Style, types and tests
-	$(VENV)/bin/python -m pytest -q -m "not faults"
+	$(VENV)/bin/python -m pytest -q -m "not faults and not soak and not usb"
 
 lint: venv ## ruff and mypy
 	$(VENV)/bin/ruff check
@@ -24,7 +24,13 @@ lint: venv ## ruff and mypy
 	$(VENV)/bin/mypy
 
 faults: venv ## Tests that break servers, processes and disks for real
-	$(VENV)/bin/python -m pytest -q -m faults
+	$(VENV)/bin/python -m pytest -q -m "faults and not soak and not usb"
+
+soak: venv ## The same for long: ten thousand flaps, a million frames, a thousand bad reloads
+	$(VENV)/bin/python -m pytest -q -s -m "soak and not usb" --timeout 7200
+
+usb: venv ## A USB camera in a virtual machine, unplugged and plugged in again (needs QEMU)
+	$(VENV)/bin/python -m pytest -q -s -m usb --timeout 1800
 
 bench: venv ## Prints the figures that README and docs claim
 	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(VENV)/bin/python "$$bench" || exit 1; done

@@ -301,7 +301,7 @@ def _search(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     from streamwatch.daemon.signals import Signals
 
-    with Signals() as signals:
+    with Signals(reloads=True) as signals:
         from streamwatch.daemon.command import set_up_logging, watch
 
         set_up_logging(level="DEBUG" if options.verbose else "INFO")

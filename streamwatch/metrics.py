@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -11,6 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics import MetricWrapperBase
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -82,6 +85,36 @@ class Metrics:
         self.batch = Histogram(
             "streamwatch_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
         )
+        self.fallbacks = Counter(
+            "streamwatch_embedder_fallbacks",
+            "Times that the embedder failed and went on: with a smaller batch, on the CPU, or rebuilt",
+            ["to"],
+            registry=self.registry,
+        )
+        self.embedder_batch = Gauge(
+            "streamwatch_embedder_batch_size",
+            "Pictures that the embedder is given at once; fewer than at the start once memory was short",
+            registry=self.registry,
+        )
+        self.embedder_degraded = Gauge(
+            "streamwatch_embedder_degraded",
+            "1 while the embedder runs on the CPU because the GPU had no memory left",
+            registry=self.registry,
+        )
+        self.reload_ok = Gauge(
+            "streamwatch_config_last_reload_successful",
+            "1 if the configuration in use is the last one that was asked for, 0 if that one was refused",
+            registry=self.registry,
+        )
+        self.reload_ok.set(1)
+        self.reloads = Counter(
+            "streamwatch_config_reloads",
+            "Times that the configuration was read again",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("taken", "refused"):
+            self.reloads.labels(result)
         self.info = Gauge(
             "streamwatch_network_info",
             "1; the labels name the network in use",
@@ -104,6 +137,13 @@ class Metrics:
             self.states,
         ):
             metric.labels(camera)
+
+    def forget_camera(self, camera: str) -> None:
+        """Take every series of a camera out of the exposition: it is watched no more."""
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase):
+                with contextlib.suppress(ValueError):  # it has no such label
+                    metric.remove_by_labels({"camera": camera})
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text format."""

@@ -49,7 +49,7 @@ class Bench:
             clock=self.clock,
             fit="squash",
             size_px=224,
-            randomness=NoWaiting() if impatient else random.Random(1),
+            backoff=Backoff(randomness=NoWaiting() if impatient else random.Random(1)),
         )
 
     def count(self, name: str) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streamwatch.assembly import new_memory
 from streamwatch.change.decision import Judgement
 from streamwatch.config import CameraConfig, Config
+from streamwatch.daemon.cameras import Camera
 from streamwatch.daemon.service import Service
 from streamwatch.daemon.systemd import Notifier
 from streamwatch.embedding import Embedder
@@ -72,6 +73,7 @@ class Daemon:
             }
         )
         self.store = FolderStore(folder)
+        self.embedder = embedder or ColourEmbedder()
 
         def open_camera(camera: CameraConfig) -> Source:
             return sources[camera.name]()
@@ -82,14 +84,14 @@ class Daemon:
 
         def observe(camera: str, frame: Frame, judgement: Judgement, raised: Raised | None) -> None:
             self.judged.append((camera, frame.pts_s))
-            identity = self.service._embedder.identity
+            identity = self.embedder.identity
             memory = new_memory(self.config.change, identity)
             self.store.load_memory(camera, memory, identity=identity)
             self.saved_states.append(len(memory))
 
         self.service = Service(
             self.config,
-            embedder=embedder or ColourEmbedder(),
+            embedder=self.embedder,
             store=self.store,
             sinks=[JsonLinesSink(folder / "events.jsonl")],
             notifier=Notifier({}),
@@ -104,6 +106,11 @@ class Daemon:
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / "events.jsonl").read_text().splitlines()]
+
+    def camera(self, name: str) -> Camera:
+        camera = self.service.cameras.get(name)
+        assert camera is not None
+        return camera
 
     def value(self, name: str, camera: str) -> float | None:
         return self.service.metrics.registry.get_sample_value(name, {"camera": camera})
@@ -253,7 +260,7 @@ def test_a_network_that_outlives_the_stop_judges_nothing_more_and_the_stop_takes
     hanging, camera, sink = Hanging(), StuckSource([frame(YARD, 0)]), ClosingSink()
     change = {"threshold": 0.5, "confirm": 1, "announce_first": True}
     daemon = Daemon(tmp_path, {"live1": lambda: camera}, embedder=hanging, change=change)
-    daemon.service._sinks = [sink]
+    daemon.service._sinks = daemon.service._judge._sinks = [sink]
     thread = running(daemon)
     assert hanging.busy.wait(5)
     # When the daemon is stopped, then it ends in time
@@ -264,8 +271,7 @@ def test_a_network_that_outlives_the_stop_judges_nothing_more_and_the_stop_takes
     assert time.monotonic() - started_s < 4.5
     # And when the network comes back after all, then its sample is not judged, nothing written to a closed sink
     hanging.let_go.set()
-    daemon.service._worker.join(5)
-    assert not daemon.service._worker.is_alive()
+    assert daemon.service._worker.join(timeout_s=5)
     assert (daemon.judged, sink.closed, sink.too_late) == ([], True, 0)
     camera.let_go.set()
 
@@ -320,7 +326,7 @@ def test_a_daemon_whose_files_have_all_ended_is_ready_and_a_silent_camera_is_tol
     waiting.service._config.cameras[0].__dict__["every"] = 0.05
     threads = [running(ended), running(waiting)]
     # Then the first is ready
-    assert eventually(lambda: ended.service._readers["yard"].finished.is_set())
+    assert eventually(lambda: ended.camera("yard").reader.finished.is_set())
     assert ended.service._unready() is None
     # And the second reports its camera
     assert eventually(lambda: waiting.value("streamwatch_camera_offline", "live1") == 1)
@@ -386,7 +392,7 @@ def test_an_event_that_the_sink_refuses_comes_again_once_it_takes_events(tmp_pat
 
     daemon = Daemon(tmp_path, {"yard": file(*DAY)})
     sink = Refusing()
-    daemon.service._sinks = [sink]
+    daemon.service._sinks = daemon.service._judge._sinks = [sink]
     # When the day has passed
     daemon.service.run(stop_at_end=True)
     # Then the truck is announced three samples late, once, and nothing else is lost

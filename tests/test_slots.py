@@ -112,11 +112,11 @@ def test_close_lets_everybody_go_now_and_later() -> None:
         thread.start()
     time.sleep(0.05)
     # When both are closed
-    full.close()
-    bare.close()
+    assert full.close() == {"clip": 1}
+    assert bare.close() == {}
     # Then nobody waits any longer, nor ever again
     assert eventually(lambda: not any(thread.is_alive() for thread in blocked))
-    assert full.put("clip", sample(2), epoch=1) == 0
+    assert full.put("clip", sample(2), epoch=1) == 1  # itself: no sample is lost uncounted
     assert full.take(8, timeout_s=60) == []
 
 
@@ -167,11 +167,44 @@ def test_files_can_be_let_go_while_cameras_are_still_taken() -> None:
     waiting = threading.Thread(target=lambda: slots.put("clip", sample(2), epoch=1))
     waiting.start()
     # When files are let go
-    slots.close_files()
+    assert slots.close_files() == {"clip": 2}
     # Then nobody waits any more, the camera's sample is there, and the file's are not, later ones neither
     waiting.join(5)
     assert not waiting.is_alive()
-    assert slots.put("clip", sample(3), epoch=1) == 0
+    assert slots.put("clip", sample(3), epoch=1) == 1
     assert [camera for camera, _, _ in slots.take(8, timeout_s=0)] == ["gate"]
     assert slots.put("gate", sample(1), epoch=1) == 0
     assert [camera for camera, _, _ in slots.take(8, timeout_s=0)] == ["gate"]
+
+
+def test_a_camera_that_is_removed_leaves_nothing_and_its_waiting_reader_goes_on() -> None:
+    # Given a full file's place on which its reader waits, and another camera's
+    slots = Slots(file_bound=1)
+    slots.add("clip", live=False)
+    slots.add("gate", live=True)
+    slots.put("clip", sample(0), epoch=1)
+    waiting = threading.Thread(target=lambda: slots.put("clip", sample(1), epoch=1))
+    waiting.start()
+    # When the file's is removed
+    slots.remove("clip")
+    # Then its reader waits no more, nothing of it is left, and the other camera's goes on
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert slots.empty()
+    assert slots.put("clip", sample(2), epoch=1) == 1
+    slots.put("gate", sample(3), epoch=1)
+    assert numbers(slots.take(8, timeout_s=0)) == [("gate", 3)]
+
+
+def test_a_camera_of_the_same_name_takes_nothing_from_its_predecessors_reader() -> None:
+    # Given a camera that was removed and added again, with other settings
+    slots = Slots()
+    slots.add("gate", live=True)
+    slots.put("gate", sample(0), epoch=4)
+    slots.remove("gate")
+    slots.add("gate", live=True, first_epoch=5)
+    slots.put("gate", sample(1), epoch=6)
+    # When the old reader comes back from the network with one more picture
+    assert slots.put("gate", sample(2), epoch=4) == 1
+    # Then the new one's sample is not displaced
+    assert numbers(slots.take(8, timeout_s=0)) == [("gate", 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from streamwatch.assembly import kept_choice
@@ -24,12 +25,13 @@ log = logging.getLogger(__name__)
 
 
 def watch(config_path: Path, *, signals: Signals, stop_at_end: bool = False) -> None:
-    """Run the daemon until SIGTERM or SIGINT.
+    """Run the daemon until SIGTERM or SIGINT; SIGHUP has it read its configuration again.
 
     Raises:
         StreamwatchError: The configuration, the weights, the data folder or the port cannot be used.
     """
-    config = load_config(config_path, environ=os.environ)
+    read_config = partial(load_config, config_path, environ=os.environ)
+    config = read_config()
     check_networks(config)
     # What is quickly found to be wrong comes before the network, which takes seconds, or a download.
     store = FolderStore(config.data_dir)
@@ -43,8 +45,9 @@ def watch(config_path: Path, *, signals: Signals, stop_at_end: bool = False) -> 
             store=store,
             sinks=[sink],
             notifier=Notifier(os.environ),
+            read_config=read_config,
         )
-        signals.deliver_to(service.stop)
+        signals.deliver_to(service.stop, reload=service.reload)
         service.run(stop_at_end=stop_at_end)
 
 

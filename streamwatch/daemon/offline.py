@@ -29,10 +29,14 @@ class OfflineWatch:
             metrics: Get `streamwatch_camera_offline`.
         """
         self._camera, self._clock = camera, clock
-        self._limit_s = max(offline_after_s, 2 * every_s)
+        self.expect(offline_after_s=offline_after_s, every_s=every_s)
         self._gauge = metrics.camera_offline.labels(camera)
         self._since_s = clock.monotonic_s()
         self.offline = False
+
+    def expect(self, *, offline_after_s: float, every_s: float) -> None:
+        """From now on, count as offline after this long."""
+        self._limit_s = max(offline_after_s, 2 * every_s)
 
     def check(self, last_picture_s: float | None) -> None:
         """Look again; `last_picture_s` is when the last picture came, on the monotonic clock."""

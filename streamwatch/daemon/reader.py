@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from streamwatch.clock import Clock
@@ -26,21 +27,23 @@ _STABLE_S = 60.0
 
 
 class Backoff:
-    """How long to wait before the next try: doubling from 0.5 s to 30 s, half of it by chance."""
+    """How long to wait before the next try: doubling from the first wait to the longest, half of it by chance."""
 
-    def __init__(self, *, randomness: random.Random) -> None:
-        self._random = randomness
-        self._wait_s = _FIRST_WAIT_S
+    def __init__(
+        self, *, randomness: random.Random, first_s: float = _FIRST_WAIT_S, longest_s: float = _LONGEST_WAIT_S
+    ) -> None:
+        self._random, self._first_s, self._longest_s = randomness, first_s, longest_s
+        self._wait_s = first_s
 
     def next_s(self) -> float:
         """The next wait, in seconds."""
         wait_s = self._wait_s * (0.5 + 0.5 * self._random.random())
-        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+        self._wait_s = min(self._longest_s, self._wait_s * 2)
         return wait_s
 
     def reset(self) -> None:
         """Start over with the shortest wait."""
-        self._wait_s = _FIRST_WAIT_S
+        self._wait_s = self._first_s
 
 
 class Reader:
@@ -62,8 +65,23 @@ class Reader:
         clock: Clock,
         fit: str,
         size_px: int,
-        randomness: random.Random | None = None,
+        backoff: Backoff | None = None,
+        epochs: Iterator[int] | None = None,
     ) -> None:
+        """Read nothing yet.
+
+        Args:
+            camera: Its name; its series are there already.
+            open_source: Makes its source, which opens nothing yet.
+            every_s: The sampling period.
+            slots: Have a place for it.
+            metrics: Count what happens, until the camera is forgotten there.
+            clock: Its monotonic side counts.
+            fit: How the network sees pictures.
+            size_px: The network's width and height.
+            backoff: How long to wait before it is opened again; None for 0.5 to 30 s.
+            epochs: Rising numbers, one for each opening; None for 1, 2, …
+        """
         self.camera = camera
         self.failure: SourceError | None = None
         """What ended a file that could not be read, or what is wrong with a camera just now."""
@@ -78,9 +96,15 @@ class Reader:
         """Set when nothing more will come: a file's end, or `stop`."""
 
         self._open_source, self._every_s = open_source, every_s
-        self._slots, self._metrics, self._clock = slots, metrics, clock
+        self._slots, self._clock = slots, clock
+        # Bound now: a reader that hangs in the network, and comes back when its camera is watched no more, must not
+        # bring the camera's series to life again.
+        self._up = metrics.camera_up.labels(camera)
+        self._frames, self._samples = metrics.frames.labels(camera), metrics.samples.labels(camera)
+        self._dropped, self._losses = metrics.dropped.labels(camera), metrics.losses.labels(camera)
         self._fit, self._size_px = fit, size_px
-        self._backoff = Backoff(randomness=randomness or random.Random())
+        self._backoff = backoff or Backoff(randomness=random.Random())
+        self._epochs = epochs or itertools.count(1)
         self._stopped = threading.Event()
         self._source: Source | None = None
         self._epoch = 0
@@ -135,9 +159,8 @@ class Reader:
             SourceError: It was lost, or could not be opened.
         """
         source = self._source = self._open_source()
-        self._epoch += 1
+        self._epoch = next(self._epochs)
         sampler = Sampler(self._every_s)
-        frames = self._metrics.frames.labels(self.camera)
         first, later_s = True, 0.0
         if self._stopped.is_set():  # `stop` may have come too early to close this source
             source.close()
@@ -152,7 +175,7 @@ class Reader:
                     later_s = self._since_first_s(frame) if source.live else 0.0
                     self._set_up(True)
                     log.info("%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
-                frames.inc()
+                self._frames.inc()
                 if sampler.take(frame.pts_s):
                     self._offer(frame, later_s=later_s)
         finally:
@@ -173,12 +196,12 @@ class Reader:
     def _offer(self, frame: Frame, *, later_s: float) -> None:
         picture = prefetch(frame.picture, fit=self._fit, size_px=self._size_px)
         sample = replace(frame, pts_s=frame.pts_s + later_s, picture=picture)
-        self._metrics.samples.labels(self.camera).inc()
-        self._metrics.dropped.labels(self.camera).inc(self._slots.put(self.camera, sample, epoch=self._epoch))
+        self._samples.inc()
+        self._dropped.inc(self._slots.put(self.camera, sample, epoch=self._epoch))
 
     def _set_up(self, up: bool) -> None:
         self.up = up
-        self._metrics.camera_up.labels(self.camera).set(int(up))
+        self._up.set(int(up))
 
     def _unforeseen(self, error: Exception) -> SourceLost:
         """An error that is no `SourceError`, with its traceback in the log the first time that its kind comes."""
@@ -192,7 +215,7 @@ class Reader:
         # The same complaint again and again says nothing new.
         repeated = self.failure is not None and str(self.failure) == str(error)
         self.failure = error
-        self._metrics.losses.labels(self.camera).inc()
+        self._losses.inc()
         log.log(logging.DEBUG if repeated else logging.WARNING, "%s: %s", self.camera, error)
 
     def _run_guarded(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamwatch.records import Frame
@@ -13,6 +14,8 @@ from streamwatch.records import Frame
 class _Slot:
     bound: int
     live: bool
+    first_epoch: int
+    removed: bool = False
     waiting: deque[tuple[Frame, int]] = field(default_factory=deque)
 
 
@@ -31,26 +34,38 @@ class Slots:
         self._changed = threading.Condition()
         self._closed = self._files_closed = False
 
-    def add(self, camera: str, *, live: bool) -> None:
-        """Make a place for a camera."""
+    def add(self, camera: str, *, live: bool, first_epoch: int = 0) -> None:
+        """Make a place for a camera, which takes no samples of earlier epochs: its predecessor of the same name may
+        still be in the middle of something."""
         with self._changed:
-            self._slots[camera] = _Slot(bound=1 if live else self._file_bound, live=live)
+            self._slots[camera] = _Slot(bound=1 if live else self._file_bound, live=live, first_epoch=first_epoch)
             self._order.append(camera)
 
+    def remove(self, camera: str) -> None:
+        """Let go of a camera's place and what waits in it; its reader's `put` returns at once, now and later."""
+        with self._changed:
+            slot = self._slots.pop(camera)
+            self._order.remove(camera)
+            slot.removed = True
+            slot.waiting.clear()
+            self._changed.notify_all()
+
     def put(self, camera: str, frame: Frame, *, epoch: int) -> int:
-        """Offer a sample; returns how many it displaced.
+        """Offer a sample; returns how many samples that cost: those that it displaced, or itself if it is refused.
 
         Args:
-            camera: One that was added.
+            camera: One that was added; the sample of one that is gone is let go of, as its counters are.
             frame: The sample.
             epoch: Rises whenever the camera's stream was opened anew.
         """
         with self._changed:
-            slot = self._slots[camera]
+            slot = self._slots.get(camera)
+            if slot is None or epoch < slot.first_epoch:
+                return 1
             while not slot.live and len(slot.waiting) >= slot.bound and not self._refuses(slot):
                 self._changed.wait()
             if self._refuses(slot):
-                return 0
+                return 1
             dropped = 0
             while len(slot.waiting) >= slot.bound:
                 slot.waiting.popleft()
@@ -77,23 +92,29 @@ class Slots:
         with self._changed:
             return self._empty()
 
-    def close_files(self) -> None:
-        """Let go of what waits of files, and take no more of them: nobody waits for their end any more."""
+    def close_files(self) -> dict[str, int]:
+        """Let go of what waits of files, and take no more of them: nobody waits for their end any more. Tells how many
+        samples of which files that cost."""
         with self._changed:
             self._files_closed = True
-            for slot in self._slots.values():
-                if not slot.live:
-                    slot.waiting.clear()
-            self._changed.notify_all()
+            return self._let_go({camera: slot for camera, slot in self._slots.items() if not slot.live})
 
-    def close(self) -> None:
-        """Let every `put` and `take` return at once, now and later."""
+    def close(self) -> dict[str, int]:
+        """Let every `put` and `take` return at once, now and later. Tells how many samples of which cameras were still
+        waiting."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
+            return self._let_go(self._slots)
+
+    def _let_go(self, slots: Mapping[str, _Slot]) -> dict[str, int]:
+        lost = {camera: len(slot.waiting) for camera, slot in slots.items() if slot.waiting}
+        for slot in slots.values():
+            slot.waiting.clear()
+        self._changed.notify_all()
+        return lost
 
     def _refuses(self, slot: _Slot) -> bool:
-        return self._closed or (self._files_closed and not slot.live)
+        return slot.removed or self._closed or (self._files_closed and not slot.live)
 
     def _empty(self) -> bool:
         return not any(slot.waiting for slot in self._slots.values())
