@@ -13,7 +13,8 @@ StreamwatchError                 exit code
 │   ├── WeightsMissing               not at hand and not to be downloaded
 │   ├── WeightsHashMismatch          not the bytes that were expected
 │   ├── WeightsInvalid               wrong tensors, or a pickle that is more than tensors
-│   └── WeightsMismatch              memory or gallery written with other weights
+│   ├── WeightsMismatch              memory or gallery written with other weights
+│   └── EmbedderFailed               the network failed while it ran, also when built anew
 ├── OutputError                  5   a folder or file that cannot be written
 ├── PortUnavailable              5   the metrics port
 └── MissingLibrary               6   a shared library or package that the machine lacks
@@ -90,6 +91,10 @@ class WeightsInvalid(WeightsError):
 
 class WeightsMismatch(WeightsError):
     """Vectors of different weights were about to be compared."""
+
+
+class EmbedderFailed(WeightsError):
+    """The network failed while it ran, again and again, also when built anew."""
 
 
 class OutputError(StreamwatchError):

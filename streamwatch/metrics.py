@@ -113,6 +113,8 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
+        for fallback in ("batch", "cpu", "rebuilt"):
+            self.fallbacks.labels(fallback)
         for result in ("taken", "refused"):
             self.reloads.labels(result)
         self.info = Gauge(

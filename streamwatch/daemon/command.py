@@ -20,6 +20,7 @@ from streamwatch.embedding.choose import choose_network
 from streamwatch.events.sinks import Sink
 from streamwatch.events.sinks.jsonl import JsonLinesSink, StandardOutputSink
 from streamwatch.events.store import FolderStore
+from streamwatch.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,14 @@ def watch(config_path: Path, *, signals: Signals, stop_at_end: bool = False) -> 
         sink = make_sink(config)
         if config.metrics.listen:
             check_port(config.metrics.listen.host, config.metrics.listen.port)
+        metrics = Metrics()
         service = Service(
             config,
-            embedder=load_configured(config, store=store),
+            embedder=load_guarded(config, store=store, metrics=metrics),
             store=store,
             sinks=[sink],
             notifier=Notifier(os.environ),
+            metrics=metrics,
             read_config=read_config,
         )
         signals.deliver_to(service.stop, reload=service.reload)
@@ -86,6 +89,26 @@ def load_configured(config: Config, *, store: FolderStore) -> Embedder:
     if kept is None:
         store.keep_network_choice(network=choice.network, weights=choice.weights)
     return embedder
+
+
+def load_guarded(config: Config, *, store: FolderStore, metrics: Metrics) -> Embedder:
+    """The same, in a guard that halves its batch, goes to the CPU or builds it anew where it fails.
+
+    Raises:
+        WeightsError: As `load_configured`.
+        OutputError: As `load_configured`.
+    """
+    from streamwatch.daemon.embedder_guard import GuardedEmbedder
+    from streamwatch.embedding.out_of_memory import uses_gpu
+
+    embedder = load_configured(config, store=store)
+    on_cpu = config.model_copy(update={"device": "cpu"})
+    return GuardedEmbedder(
+        embedder,
+        rebuild=partial(load_configured, config, store=store),
+        rebuild_on_cpu=partial(load_configured, on_cpu, store=store) if uses_gpu(embedder) else None,
+        metrics=metrics,
+    )
 
 
 def make_sink(config: Config) -> Sink:
