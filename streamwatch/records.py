@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-TimeSource = Literal["arrival", "exif", "file"]
-"""What a picture's wall-clock time is: when it arrived here, when its camera says it was taken, when its file was
-written."""
+TimeSource = Literal["arrival", "camera", "exif", "file"]
+"""What a picture's wall-clock time is: when it arrived here, when its camera says it sent it (RTCP, Last-Modified),
+when its camera says it was taken, when its file was written."""
 
 RGB = NDArray[np.uint8]
 """A picture: shape (height, width, 3), uint8, red first."""

@@ -42,9 +42,13 @@ def is_live(url: str) -> bool:
     """True for cameras and streams, which have no end of their own."""
     scheme = scheme_of(url)
     if scheme in {"http", "https"}:
-        path = re.split(r"[?#]", url, maxsplit=1)[0]
-        return Path(path).suffix.lower() not in FILE_SUFFIXES
+        return Path(path_of(url)).suffix.lower() not in FILE_SUFFIXES
     return scheme in LIVE_SCHEMES or is_device(url)
+
+
+def path_of(url: str) -> str:
+    """A URL without its query and fragment, for what its end tells."""
+    return re.split(r"[?#]", split_credentials(url)[0], maxsplit=1)[0]
 
 
 def local_path(url: str) -> Path:

@@ -34,7 +34,7 @@ from streamwatch.config.values import (
     read_password,
     weights_name,
 )
-from streamwatch.urls import redact, split_credentials
+from streamwatch.urls import redact, scheme_of, split_credentials
 
 Threshold = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 Cooldown = Annotated[float, BeforeValidator(duration(least="0s", most="30d"))]
@@ -172,6 +172,14 @@ class CameraConfig(Section):
     """What is decoded: `auto` decodes key frames only wherever they come often enough, which costs about a tenth of
     `all`."""
 
+    kind: Literal["auto", "still", "live-folder"] = "auto"
+    """What the URL is, where it does not tell by itself: `still`, an HTTP address of one picture, asked for anew each
+    `every`; `live-folder`, a folder that pictures are still written into."""
+
+    transport: Literal["auto", "tcp", "udp"] = "auto"
+    """How RTSP brings its packets: over `tcp`, over `udp`, or with `auto` over UDP only where the camera refuses
+    TCP."""
+
     hwaccel: Annotated[str, AfterValidator(_hwaccel)] | None = None
     """The FFmpeg hardware decoder to use, such as vaapi, cuda or qsv; without it, the CPU decodes."""
 
@@ -255,6 +263,16 @@ class CameraConfig(Section):
         url = info.data.get("url", "")
         if value and (is_network_url(url) or url.isdecimal() or url.startswith("/dev/")):
             raise ValueError("is for files only: a camera is always real time")
+        return value
+
+    @field_validator("kind")
+    @classmethod
+    def _fits_url(cls, value: str, info: ValidationInfo) -> str:
+        url = str(info.data.get("url", ""))
+        if value == "still" and url and scheme_of(url) not in {"http", "https"}:
+            raise ValueError("still is for http:// and https:// addresses only")
+        if value == "live-folder" and url and (is_network_url(url) or url.isdecimal()):
+            raise ValueError("live-folder is for folders of this machine only")
         return value
 
     @property

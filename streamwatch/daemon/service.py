@@ -293,5 +293,7 @@ def open_camera(camera: CameraConfig, *, clock: Clock | None = None) -> Source:
         read_timeout_s=camera.read_timeout,
         realtime=camera.realtime,
         hwaccel=camera.hwaccel,
+        kind=camera.kind,
+        transport=camera.transport,
         clock=clock or SystemClock(),
     )

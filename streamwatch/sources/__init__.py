@@ -11,9 +11,13 @@ from typing import Literal, Protocol, get_args
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.errors import SourceUnusable, UsageError
 from streamwatch.records import Frame
-from streamwatch.urls import SCHEMES, is_device, local_path, redact, scheme_of
+from streamwatch.urls import SCHEMES, is_device, local_path, path_of, redact, scheme_of
 
 DecodeOption = Literal["auto", "keyframes", "all"]
+KindOption = Literal["auto", "still", "live-folder"]
+TransportOption = Literal["auto", "tcp", "udp"]
+
+_STILL_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Source(Protocol):
@@ -99,6 +103,8 @@ def open_source(
     read_timeout_s: float = 10.0,
     realtime: bool = False,
     hwaccel: str | None = None,
+    kind: KindOption = "auto",
+    transport: TransportOption = "auto",
     clock: Clock | None = None,
 ) -> Source:
     """The source that a URL names; it is opened by `frames`, not here.
@@ -114,6 +120,10 @@ def open_source(
         realtime: Play files and folders at their own speed rather than as fast as possible.
         hwaccel: FFmpeg's name of a hardware decoder (`cuda`, `vaapi`); falls back to software where the device is
             missing.
+        kind: `still`: an HTTP address of one picture, fetched anew each `every_s`; `live-folder`: a folder that
+            pictures are still written into. `auto` finds stills by what the address answers, and takes folders as they
+            are now.
+        transport: Of RTSP: over TCP, over UDP, or over UDP only where the camera refuses TCP.
 
     Raises:
         UsageError: An option that makes no sense.
@@ -125,6 +135,10 @@ def open_source(
         raise UsageError(f"decode is {decode!r}, expected one of {', '.join(get_args(DecodeOption))}")
     if min(open_timeout_s, read_timeout_s) <= 0:
         raise UsageError(f"timeouts are {open_timeout_s} s and {read_timeout_s} s, expected more than 0")
+    if kind not in get_args(KindOption):
+        raise UsageError(f"kind is {kind!r}, expected one of {', '.join(get_args(KindOption))}")
+    if transport not in get_args(TransportOption):
+        raise UsageError(f"transport is {transport!r}, expected one of {', '.join(get_args(TransportOption))}")
     clock = clock or SystemClock()
     scheme = scheme_of(url)
     if scheme is not None and scheme not in SCHEMES:
@@ -135,6 +149,26 @@ def open_source(
         from streamwatch.sources.devices import DeviceSource
 
         return DeviceSource(url, every_s=every_s, clock=clock)
+    if kind == "live-folder":
+        if scheme not in {None, "file"}:
+            raise SourceUnusable(f"{redact(url)} is no folder, which kind live-folder expects")
+        from streamwatch.sources.live_folder import LiveFolderSource
+
+        return LiveFolderSource(local_path(url), every_s=every_s, clock=clock)
+    if kind == "still" and scheme not in {"http", "https"}:
+        raise SourceUnusable(f"{redact(url)} is no http:// or https:// address, which kind still expects")
+    if scheme in {"http", "https"} and (kind == "still" or path_of(url).lower().endswith(_STILL_SUFFIXES)):
+        from streamwatch.sources.stills import StillSource
+
+        return StillSource(
+            url,
+            every_s=every_s,
+            clock=clock,
+            username=username,
+            password=password,
+            open_timeout_s=open_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
     if scheme in {None, "file"} and local_path(url).is_dir():
         from streamwatch.sources.folder import FolderSource
 
@@ -151,5 +185,6 @@ def open_source(
         read_timeout_s=read_timeout_s,
         realtime=realtime,
         hwaccel=hwaccel,
+        transport=transport,
         clock=clock,
     )

@@ -31,7 +31,12 @@ _PROBED_KEY = 2
 
 # Measured with a camera simulator: first frame after 0.3 s rather than 1.9 s. `nobuffer` would throw away the first key
 # frame.
-_RTSP = {"rtsp_transport": "tcp", "fpsprobesize": "0", "analyzeduration": "200000"}
+_RTSP = {"fpsprobesize": "0", "analyzeduration": "200000"}
+
+_TRANSPORTS = {"auto": {"rtsp_flags": "prefer_tcp"}, "tcp": {"rtsp_transport": "tcp"}, "udp": {"rtsp_transport": "udp"}}
+
+# One picture rather than a stream: FFmpeg's names for what an address answers.
+_STILLS = frozenset({"jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "jpegls_pipe", "j2k_pipe"})
 
 # What a stream may lead FFmpeg to open: a file names no servers, an address names no files.
 _ALLOWED = {
@@ -68,6 +73,7 @@ class StreamSource(BaseSource):
         read_timeout_s: float = 10.0,
         realtime: bool = False,
         hwaccel: str | None = None,
+        transport: str = "auto",
     ) -> None:
         self.live = is_live(url)
         super().__init__(clock=clock, realtime=realtime and not self.live)
@@ -82,9 +88,10 @@ class StreamSource(BaseSource):
         self._address = (
             f"file:{self._path}" if self._path else with_credentials(url, username=username, password=password)
         )
+        self._inner: BaseSource | None = None
         self._options = {"protocol_whitelist": _ALLOWED[scheme]}
         if scheme in {"rtsp", "rtsps"}:
-            self._options |= _RTSP
+            self._options |= _RTSP | _TRANSPORTS[transport]
         elif scheme == "udp":
             self._options |= {"overrun_nonfatal": "1", "fifo_size": "57344"}
 
@@ -95,6 +102,10 @@ class StreamSource(BaseSource):
         policy = self._policy()
         self.decode_mode = policy.mode
         container = self._open()
+        if self.live and container.format.name in _STILLS:
+            container.close()
+            yield from self._stills()
+            return
         try:
             stream = _video_track(container, self._shown)
             if not self.live:
@@ -126,6 +137,32 @@ class StreamSource(BaseSource):
                 self._conclude(container, stream, reading)
         finally:
             container.close()
+
+    def _stills(self) -> Iterator[Frame]:
+        """The address answers one picture: ask for it again and again."""
+        from streamwatch.sources.stills import StillSource
+
+        source = StillSource(
+            self._address,
+            every_s=self._every_s,
+            clock=self._clock,
+            open_timeout_s=self._timeouts_s[0],
+            read_timeout_s=self._timeouts_s[1],
+        )
+        self._inner = source
+        try:
+            if self._closed.is_set():
+                return
+            for frame in source.frames():
+                self.size, self.duration_s = source.size, source.duration_s
+                yield frame
+        finally:
+            self._inner = None
+
+    def close(self) -> None:
+        super().close()
+        if (inner := self._inner) is not None:
+            inner.close()
 
     def _conclude(self, container: InputContainer, stream: VideoStream, reading: Reading) -> None:
         """The file was read to its end: was that all of it?"""
