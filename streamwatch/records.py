@@ -137,3 +137,32 @@ class LabelNeeded:
 
     time_source: TimeSource = "arrival"
     """What `captured_at` is, where there is one."""
+
+
+CameraEventKind = Literal[
+    "camera_offline", "camera_online", "view_black", "view_frozen", "view_blurred", "view_washed_out", "view_moved"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraEvent:
+    """Something about a camera itself rather than about what it shows: people hear of it, nobody labels it."""
+
+    id: str
+    camera: str
+    kind: CameraEventKind
+    at: datetime | None
+    """When it began, or ended, by the wall clock; None for files."""
+
+    ends: str | None = None
+    """Of an end: the id of the event that told the beginning."""
+
+    pts_s: float | None = None
+    """The same on the stream's own time, where it was seen in a frame."""
+
+    lasted_s: float | None = None
+    """How long it has lasted so far, by the monotonic clock or the stream's time."""
+
+    def __post_init__(self) -> None:
+        if self.at is not None and self.at.tzinfo is None:
+            raise ValueError(f"at is {self.at}, expected a time with its zone")

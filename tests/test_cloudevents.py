@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamwatch.events.cloudevents import label_needed, to_line
-from streamwatch.records import Box, ChangedRegion, LabelNeeded
+from streamwatch.events.cloudevents import camera_event, label_needed, to_line
+from streamwatch.records import Box, CameraEvent, ChangedRegion, LabelNeeded
 from tests.builders import IDENTITY
 
 DECIDED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -113,3 +113,23 @@ def test_numbers_that_json_does_not_know_are_refused() -> None:
 def test_distances_as_numpy_measures_them_become_plain_numbers() -> None:
     region = ChangedRegion(box=Box(0, 0, 1, 1), distance_sq=float(np.float32(0.7)))
     assert '"distance_sq":0.7' in to_line(document(event(regions=(region,))))
+
+
+def test_a_camera_event_says_what_it_is_when_it_began_and_what_it_ends() -> None:
+    # Given a camera that was offline for 90 s
+    back = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+    event = CameraEvent(id="e2", camera="gate", kind="camera_online", at=back, ends="e1", lasted_s=90.0)
+    # When it is written
+    document = camera_event(event, told_at=back + timedelta(seconds=50))
+    # Then it is a CloudEvent of its own type, with the time when it came back rather than when that was told
+    assert document["specversion"] == "1.0"
+    assert (document["id"], document["subject"]) == ("e2", "gate")
+    assert document["type"] == "streamwatch.camera_online"
+    assert document["time"] == "2026-03-01T12:00:00Z"
+    assert document["data"] == {
+        "camera": "gate",
+        "kind": "camera_online",
+        "ends": "e1",
+        "time_s": None,
+        "lasted_s": 90.0,
+    }

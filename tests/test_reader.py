@@ -203,6 +203,22 @@ def test_another_complaint_is_said_again(caplog: pytest.LogCaptureFixture) -> No
     assert said == ["yard: cam: no route", "yard: cam: silent", "yard: late"]
 
 
+def test_a_flapping_camera_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    # Given a camera that gives a picture and hangs up, a hundred times within a minute
+    caplog.set_level(logging.INFO)
+    opener = Opener([*frames(1), SourceLost("cam: reset")])
+    bench = Bench(opener, live=True)
+    with bench.running():
+        assert eventually(lambda: len(opener.opened) >= 100)
+        # Then that was said once, and that it was back
+        assert caplog.messages == ["yard: pictures of 8×8", "yard: cam: reset", "yard: pictures of 8×8"]
+        # And a minute later once more
+        bench.clock.elapsed_s += 61
+        so_far = len(opener.opened)
+        assert eventually(lambda: len(opener.opened) >= so_far + 10)
+    assert caplog.messages.count("yard: cam: reset") == 2
+
+
 def test_a_camera_is_up_while_it_gives_pictures_only() -> None:
     # Given a camera that gives a picture and then hangs
     stuck = StuckSource([frame(PIXELS, 0)])

@@ -330,6 +330,11 @@ def test_a_daemon_whose_files_have_all_ended_is_ready_and_a_silent_camera_is_tol
     assert ended.service._unready() is None
     # And the second reports its camera
     assert eventually(lambda: waiting.value("streamwatch_camera_offline", "live1") == 1)
+    # by an event too, once
+    assert eventually(lambda: waiting.events())
+    assert [(event["type"], event["subject"]) for event in waiting.events()] == [
+        ("streamwatch.camera_offline", "live1")
+    ]
     for daemon in (ended, waiting):
         daemon.service.stop()
     silent.let_go.set()

@@ -137,7 +137,10 @@ class Cameras:
                 known[section.name].configure(section)
             self._by_name = known
         for section in plan.started:
-            self._start(known[section.name])
+            camera, predecessor = known[section.name], leaving.get(section.name)
+            self._start(camera)
+            if predecessor is not None and predecessor.offline is not None and camera.offline is not None:
+                camera.offline.take_over(predecessor.offline)
 
     def save(self, camera: Camera) -> None:
         """Write a camera's memory, where it is to last. Within `lock`."""

@@ -26,6 +26,10 @@ _STABLE_S = 60.0
 """A stream that lived this long starts over with the shortest wait."""
 
 
+_SAID_AGAIN_S = 60.0
+"""After this the log says once more what it has said of a camera that was back in between."""
+
+
 class Backoff:
     """How long to wait before the next try: doubling from the first wait to the longest, half of it by chance."""
 
@@ -110,6 +114,9 @@ class Reader:
         self._epoch = 0
         self._began_s: float | None = None
         self._told: set[type[Exception]] = set()
+        self._said: str | None = None
+        self._said_s = 0.0
+        self._mention_pictures = True
         self._thread = threading.Thread(target=self._run_guarded, name=f"reader-{camera}", daemon=True)
 
     def start(self) -> None:
@@ -174,7 +181,9 @@ class Reader:
                     self.failure = None
                     later_s = self._since_first_s(frame) if source.live else 0.0
                     self._set_up(True)
-                    log.info("%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
+                    level = logging.INFO if self._mention_pictures else logging.DEBUG
+                    log.log(level, "%s: pictures of %d×%d", self.camera, frame.picture.width, frame.picture.height)
+                    self._mention_pictures = False
                 self._frames.inc()
                 if sampler.take(frame.pts_s):
                     self._offer(frame, later_s=later_s)
@@ -212,11 +221,16 @@ class Reader:
         return SourceLost(f"{self.camera}: {kind.__name__} while reading; the log has the details where it came first")
 
     def _lost(self, error: SourceError) -> None:
-        # The same complaint again and again says nothing new.
-        repeated = self.failure is not None and str(self.failure) == str(error)
+        # The same complaint again and again says nothing new, nor does that of a camera that flaps.
+        now_s = self._clock.monotonic_s()
+        same = self._said is not None and self._said == str(error)
+        repeated = same and (self.failure is not None or now_s - self._said_s < _SAID_AGAIN_S)
         self.failure = error
         self._losses.inc()
         log.log(logging.DEBUG if repeated else logging.WARNING, "%s: %s", self.camera, error)
+        self._mention_pictures = self._mention_pictures or not repeated
+        if not repeated:
+            self._said, self._said_s = str(error), now_s
 
     def _run_guarded(self) -> None:
         try:

@@ -16,6 +16,7 @@ from functools import partial
 
 from streamwatch.clock import Clock, SystemClock
 from streamwatch.config import CameraConfig, Config
+from streamwatch.daemon.camera_events import CameraEventQueue
 from streamwatch.daemon.cameras import Cameras
 from streamwatch.daemon.health import HealthServer
 from streamwatch.daemon.judging import Judge, Observer
@@ -26,6 +27,7 @@ from streamwatch.daemon.systemd import Notifier
 from streamwatch.daemon.worker import Worker
 from streamwatch.embedding import Embedder
 from streamwatch.errors import OutputError, StreamwatchError
+from streamwatch.events.cloudevents import camera_event
 from streamwatch.events.sinks import Sink
 from streamwatch.events.store import FolderStore
 from streamwatch.metrics import Metrics
@@ -103,6 +105,7 @@ class Service:
             opener=opener or partial(open_camera, clock=self._clock),
             new_backoff=new_backoff,
         )
+        self._camera_events = CameraEventQueue(sinks, clock=self._clock)
         self._judge = Judge(
             self.cameras,
             identity=identity,
@@ -115,6 +118,7 @@ class Service:
             embedder=embedder,
             slots=self._slots,
             judge=self._judge.judge,
+            between=self._camera_events.flush,
             failed=self.stop,
             metrics=self.metrics,
             clock=self._clock,
@@ -177,8 +181,8 @@ class Service:
                 self._reload_asked.clear()
                 self._reload()
             for camera in self.cameras:
-                if camera.offline is not None:
-                    camera.offline.check(camera.reader.last_picture_s)
+                if camera.offline is not None and (event := camera.offline.check(camera.reader.last_picture_s)):
+                    self._camera_events.add(camera_event(event, told_at=self._clock.now()))
             readers = [camera.reader for camera in self.cameras]
             if all(reader.finished.is_set() for reader in readers):
                 if stop_at_end:
@@ -244,6 +248,7 @@ class Service:
             for camera in self.cameras:
                 if self._clock.monotonic_s() - stopped_s < _STOP_S:
                     self.cameras.save(camera)
+            self._camera_events.flush(again=True)
         for sink in self._sinks:
             sink.close()
         log.info("stopped")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamwatch.embedding import EmbedderIdentity
-from streamwatch.records import LabelNeeded
+from streamwatch.records import CameraEvent, LabelNeeded
 
 LABEL_NEEDED = "streamwatch.label_needed"
 """The event's `type`."""
@@ -63,6 +63,32 @@ def label_needed(
             "network": identity.network,
             "layer": identity.layer,
             "weights_id": identity.weights_id,
+        },
+    }
+
+
+def camera_event(event: CameraEvent, *, told_at: datetime) -> dict[str, Any]:
+    """The document of a camera event; its type is `streamwatch.` and the kind.
+
+    Args:
+        event: What is to be told.
+        told_at: Wall-clock time of telling it; the event's `time` where it has none of its own.
+    """
+    at = event.at or told_at
+    return {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": f"/cameras/{event.camera}",
+        "type": f"streamwatch.{event.kind}",
+        "subject": event.camera,
+        "time": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "data": {
+            "camera": event.camera,
+            "kind": event.kind,
+            "ends": event.ends,
+            "time_s": None if event.pts_s is None else round(event.pts_s, 3),
+            "lasted_s": None if event.lasted_s is None else round(event.lasted_s, 3),
         },
     }
 
