@@ -73,7 +73,7 @@ from PIL import Image
 from tests.videos import numbered
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZE, OTHER_SIZE = (96, 64), (64, 48)
+SIZE, OTHER_SIZE = (96, 64), (48, 32)
 FRAMES = 100
 """Pictures of one round; then it begins again."""
 
@@ -429,7 +429,8 @@ class Server:
         if name == "zero":
             return False
         muxer = _TransportStream(film.fps) if ts else None
-        sent = 0
+        sent = began = 0
+        last_look = ""
         for index in range(10**9):
             name, number = self._now(call.camera)  # it may have been changed meanwhile
             if name == "refuse" or (name in {"stop", "flap"} and index >= number):
@@ -443,7 +444,9 @@ class Server:
                 if name == "switch" and index // number % 2:
                     look = "other"
                 if muxer is not None:
-                    piece = muxer.add(*film.packet(look, index))
+                    if look != last_look:  # a new encoder begins with a key frame
+                        last_look, began = look, index
+                    piece = muxer.add(*film.packet(look, index - began))
                     if name == "truncated":
                         cells = [piece[start : start + 188] for start in range(0, len(piece), 188)]
                         piece = b"".join(cell for cell in cells if self._random.random() > 1 / 8)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from streamwatch.clock import Clock
-from streamwatch.errors import SourceError, SourceLost
+from streamwatch.errors import SourceError, SourceLost, SourceTimeout
 from streamwatch.records import Frame
 from streamwatch.sources.base import DueTimes
 from streamwatch.sources.decoding import Action, DecodePolicy
@@ -32,6 +34,9 @@ pictures.
 _MAX_BAD_READS = 16
 _TICK_S = 1e-6
 _EMPTY_KEY_FRAMES = 3
+
+_WRONG_CLOCK = timedelta(days=1)
+"""A camera whose clock is off by more has never had it set: then the time of arrival says more."""
 
 _Arrived = tuple["av.Packet[VideoStream]", float]
 
@@ -78,6 +83,12 @@ class Reading:
         self._awaits_key = False
         self._key_by_s: float | None = None
         self._empty_keys = 0
+        self._hopeless: tuple[float, int, int] | None = None
+        """(time of the last picture, packets then, damaged ones then), on the clock."""
+        self._camera_offset_s: float | None = None
+        """The camera's wall clock less the stream's time, by RTCP's sender reports."""
+        self._tick_s = float(stream.time_base or 0)
+        self._codec = stream.codec_context.name
 
     def frames(self) -> Iterator[Frame]:
         """Every frame that the policy has decoded; ends with the container or with `closed`.
@@ -90,9 +101,12 @@ class Reading:
         for packet, arrived_s in self._arrivals():
             stream_s = self.timeline.packet_s(packet, arrival_s=arrived_s)
             for frame in self._decoded(packet, stream_s, arrived_s):
+                self._hopeless = None
                 yield frame
                 if self._closed.is_set():
                     return
+            if self._live:
+                self._check_hope(arrived_s)
         if self._closed.is_set():
             return
         for picture in self._decode(None):
@@ -131,18 +145,29 @@ class Reading:
                     break
             if failure is not None:
                 raise failure
+            waited_s = self._clock.monotonic_s() - waits_since_s
+            if self._live and waited_s >= self._read_timeout_s:
+                # FFmpeg meets its timeout by handing out what it had kept back, and would wait a second time.
+                raise SourceTimeout(
+                    f"{self._shown} sent nothing for {self._read_timeout_s:g} s while reading; "
+                    "is the camera up and reachable?"
+                )
             if not packet.size:
                 continue
             self.packets += 1
             if packet.is_corrupt and not self._live:
                 torn += 1
                 continue
+            self._note_camera_time(packet)
             self.damaged += torn
             bad_reads = torn = 0
             yield packet, self._clock.monotonic_s()
         self.torn_tail = torn > 0
 
     def _decoded(self, packet: av.Packet[VideoStream], stream_s: float, arrived_s: float) -> Iterator[Frame]:
+        if self._live and (packet.is_corrupt or (self._codec == "mjpeg" and not _is_whole_jpeg(packet))):
+            self._hurt()
+            return
         if not self._may_begin(packet, stream_s):
             return
         before = self._policy.mode
@@ -182,6 +207,25 @@ class Reading:
                 self._awaits_key, self._key_by_s = False, None
         return not self._awaits_key
 
+    def _check_hope(self, now_s: float) -> None:
+        """Packets are signs of life, but not where for the whole timeout most of them were damaged."""
+        if self._hopeless is None:
+            self._hopeless = (now_s, self.packets, self.damaged)
+        since_s, packets, damaged = self._hopeless
+        if now_s - since_s >= self._read_timeout_s and 2 * (self.damaged - damaged) > self.packets - packets:
+            raise SourceLost(
+                f"{self._shown} sends data, but no whole picture for {self._read_timeout_s:g} s; "
+                "is its network too weak, or its encoder stuck?"
+            )
+
+    def _hurt(self) -> None:
+        """Something of a live stream is missing: all that refers to it is smeared, up to the next key frame."""
+        self.damaged += 1
+        self._backlog, self._backlog_bytes = None, 0
+        if not self._awaits_key:
+            self._awaits_key, self._key_by_s = True, None
+            self._decoder.flush_buffers()
+
     def _keep(self, packet: av.Packet[VideoStream], arrived_s: float) -> None:
         if self._policy.mode == "keyframes" and packet.is_keyframe:
             self._backlog, self._backlog_bytes = [], 0
@@ -197,7 +241,10 @@ class Reading:
         except av.EOFError:
             return []
         except (av.FFmpegError, OSError):
-            self.damaged += 1
+            if self._live and packet is not None:
+                self._hurt()
+            else:
+                self.damaged += 1
             return []
         whole = [picture for picture in pictures if not picture.is_corrupt]
         self.damaged += len(pictures) - len(whole)
@@ -217,8 +264,33 @@ class Reading:
             self._first_s = time_s
         self._last_s = time_s
         self._last_pts = picture.pts
+        arrived_at = self._clock.now() if self._live else None
+        sent_at = self._sent_at(picture, arrived_at) if arrived_at else None
         return Frame(
             pts_s=time_s - self._first_s,
-            captured_at=self._clock.now() if self._live else None,
+            captured_at=sent_at or arrived_at,
             picture=VideoPicture(picture),
+            time_source="camera" if sent_at else "arrival",
         )
+
+    def _note_camera_time(self, packet: av.Packet[VideoStream]) -> None:
+        """FFmpeg hangs the sender's wall clock on each RTP packet once the first sender report has come."""
+        if not self._live or packet.pts is None or not packet.has_sidedata("prft"):
+            return
+        data = bytes(packet.get_sidedata("prft"))  # AVProducerReferenceTime: int64 microseconds, int flags
+        if len(data) >= 8:
+            self._camera_offset_s = struct.unpack_from("=q", data)[0] / 1e6 - packet.pts * self._tick_s
+
+    def _sent_at(self, picture: av.VideoFrame, arrived_at: datetime) -> datetime | None:
+        if self._camera_offset_s is None or picture.pts is None:
+            return None
+        try:
+            sent_at = datetime.fromtimestamp(self._camera_offset_s + picture.pts * self._tick_s, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+        return sent_at if abs(sent_at - arrived_at) <= _WRONG_CLOCK else None
+
+
+def _is_whole_jpeg(packet: av.Packet[VideoStream]) -> bool:
+    """FFmpeg decodes half a JPEG too, and says nothing. A whole one ends with its end marker, padding aside."""
+    return bytes(memoryview(packet)[-64:]).rstrip(b"\0\r\n").endswith(b"\xff\xd9")

@@ -14,7 +14,8 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from streamwatch.clock import Clock
-from streamwatch.errors import SourceError, SourceLost, SourceUnusable, UsageError
+from streamwatch.errors import SourceError, SourceLost, SourceTimeout, SourceUnusable, UsageError
+from streamwatch.imaging import MAX_PIXELS
 from streamwatch.records import Frame
 from streamwatch.sources.base import BaseSource
 from streamwatch.sources.decoding import DecodeOption, DecodePolicy, key_intervals_fit
@@ -88,6 +89,7 @@ class StreamSource(BaseSource):
         self._address = (
             f"file:{self._path}" if self._path else with_credentials(url, username=username, password=password)
         )
+        self._url, self._username, self._password = url, username, password
         self._inner: BaseSource | None = None
         self._options = {"protocol_whitelist": _ALLOWED[scheme]}
         if scheme in {"rtsp", "rtsps"}:
@@ -101,9 +103,14 @@ class StreamSource(BaseSource):
             return
         policy = self._policy()
         self.decode_mode = policy.mode
+        opened_s = self._clock.monotonic_s()
         container = self._open()
         if self.live and container.format.name in _STILLS:
             container.close()
+            if self._clock.monotonic_s() - opened_s >= self._timeouts_s[0]:
+                raise SourceTimeout(
+                    f"{self._shown} gave no whole picture within {self._timeouts_s[0]:g} s; is the camera up?"
+                )
             yield from self._stills()
             return
         try:
@@ -114,6 +121,9 @@ class StreamSource(BaseSource):
                 # slices.
                 stream.codec_context.thread_type = "AUTO" if policy.mode == "all" else "SLICE"
                 stream.codec_context.thread_count = 0 if policy.mode == "all" else 1
+            else:
+                # What is damaged is an error rather than a guess, and no picture takes gigabytes.
+                stream.codec_context.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
             reading = Reading(
                 container,
                 stream,
@@ -143,9 +153,11 @@ class StreamSource(BaseSource):
         from streamwatch.sources.stills import StillSource
 
         source = StillSource(
-            self._address,
+            self._url,
             every_s=self._every_s,
             clock=self._clock,
+            username=self._username,
+            password=self._password,
             open_timeout_s=self._timeouts_s[0],
             read_timeout_s=self._timeouts_s[1],
         )
